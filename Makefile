@@ -1,0 +1,52 @@
+# The commands that people and CI use; CONTRIBUTING.md says when.
+PYTHON ?= python3
+VENV := .venv
+PREFECT1 := .venv-prefect1
+BIN := $(VENV)/bin
+
+.PHONY: help test check demo bench format lint types layers oracle clean
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(PREFECT1)/.installed: tests/oracle/requirements.txt
+	$(PYTHON) -m venv $(PREFECT1)
+	$(PREFECT1)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/oracle/requirements.txt
+	@touch $@
+
+test: $(VENV)/.installed ## unit, doubles, moto
+	$(BIN)/python -m pytest -n 2 -m "not oracle"
+
+check: test lint types layers oracle ## everything that CI asks for; begins with `make test`
+
+demo: $(VENV)/.installed ## the main job, on embedded parts
+	$(BIN)/python -m demo
+
+bench: $(VENV)/.installed $(PREFECT1)/.installed ## the numbers, as ratios within one run
+	$(BIN)/python -m bench
+
+format: $(VENV)/.installed ## write the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(VENV)/.installed ## format and style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/cfn-lint infra/*.yaml
+
+types: $(VENV)/.installed ## mypy, strict
+	$(BIN)/mypy
+
+layers: $(VENV)/.installed ## who may import whom
+	$(BIN)/lint-imports
+
+oracle: $(VENV)/.installed $(PREFECT1)/.installed ## against the real prefect 1.4.1
+	$(BIN)/python -m pytest -m oracle
+
+clean: ## remove what the commands above made
+	rm -rf $(VENV) $(PREFECT1) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo

@@ -1,0 +1,63 @@
+"""What AWS calls: one thin handler for each trigger. Each translates its event, calls one function, maps the answer."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any
+
+from chalice.app import Chalice, CloudWatchEvent, IAMAuthorizer, Response, SQSEvent
+
+from chalicelib.bootstrap import Installation, load_installation, queue_name
+from chalicelib.ticks import Invocation
+
+app = Chalice(app_name="prefect-agent")
+signed_in = IAMAuthorizer()
+
+
+@cache
+def installation() -> Installation:
+    """What this Lambda container runs, built when it is first asked for and kept while the container lives."""
+    return load_installation(os.environ)
+
+
+@app.schedule(os.environ.get("SCHEDULE", "rate(1 minute)"))
+def tick(event: CloudWatchEvent) -> dict[str, Any]:
+    """The scheduled tick. Raises when it could do nothing at all, so that Lambda's Errors metric tells the truth."""
+    return installation().ticks.run_scheduled(_invocation(event.context))
+
+
+@app.on_sqs_message(queue=queue_name(os.environ), batch_size=10)
+def wake(event: SQSEvent) -> dict[str, Any]:
+    """A tick between two scheduled ones, for any number of wake-ups at once."""
+    bodies = [record.body for record in event]
+    return installation().ticks.run_woken(bodies, _invocation(event.context))
+
+
+@app.route("/api/health", methods=["GET"])
+def health() -> Response:
+    """Well or not, for anybody: 200 or 503."""
+    verdict = installation().health.verdict()
+    return Response({"status": verdict.status}, status_code=200 if verdict.is_healthy else 503)
+
+
+@app.route("/api/health/details", methods=["GET"], authorizer=signed_in)
+def health_details() -> Response:
+    """The verdict with its reason, for whoever may sign the request."""
+    verdict = installation().health.verdict()
+    return Response(verdict.as_dict(), status_code=200 if verdict.is_healthy else 503)
+
+
+@app.route("/api/poke", methods=["POST"], authorizer=signed_in)
+def poke() -> Response:
+    """Ask for a tick now."""
+    return Response({"status": "poked"}, status_code=202) if installation().ticks.poke() else _no_queue()
+
+
+def _no_queue() -> Response:
+    reason = "There is no wake-up queue; set AGENT_WAKEUP_QUEUE_URL, or wait for the schedule"
+    return Response({"status": "not poked", "reason": reason}, status_code=409)
+
+
+def _invocation(context: Any) -> Invocation:
+    return Invocation(context.aws_request_id, context.get_remaining_time_in_millis() / 1000.0)

@@ -1,0 +1,1 @@
+"""Prefect's agent without the process. Importing this package imports nothing else."""

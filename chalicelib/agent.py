@@ -1,0 +1,204 @@
+"""The tick: what this program does, from the first poll to the report.
+
+repeat until a poll finds nothing new or the deadline is near
+    POLL     which flow runs of ours are due, or will be before the deadline
+    BUILD    each into a launch request; what cannot be built fails without a launch
+    CLAIM    as many as can be launched in time; what somebody else took is skipped
+    LAUNCH   in parallel, each with its launch key
+    RECORD   all outcomes, together with the next poll
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from chalicelib.errors import (
+    LaunchDeferred,
+    LaunchError,
+    LaunchForbidden,
+    LaunchRejected,
+    LaunchUnknown,
+    PrefectError,
+    UnsupportedRun,
+    shorten,
+)
+from chalicelib.flow_runs import Claim, FlowRun
+from chalicelib.outcomes import Answer, Build, Outcome, TickReport
+from chalicelib.ports import Clock, Launcher, PrefectAPI
+
+LOGGER = logging.getLogger(__name__)
+
+CLAIM_MARGIN_SECONDS = 2.0
+"""A tick stops claiming this long before its deadline, which is when the next tick begins."""
+
+READING_AGE_LIMIT_SECONDS = 5.0
+"""No API protects a claim against a stale reading, so what was read longer ago is read again."""
+
+KEY_LIFE_SECONDS = 50 * 60
+"""How long after its claim a launch key may be used again. ECS forgets a token an hour after its task stopped."""
+
+LAUNCH_THREADS = 16
+"""Launches under way at once. 20 a second, the most that Fargate sustains, need 6 at 0.3 s a launch."""
+
+
+class Agent:
+    """Starts the flow runs that are due on one platform. It keeps nothing between ticks that matters."""
+
+    def __init__(self, prefect: PrefectAPI, launcher: Launcher, clock: Clock) -> None:
+        self.prefect = prefect
+        self.launcher = launcher
+        self.clock = clock
+
+    def tick(self, deadline: datetime, recovers: bool = False) -> TickReport:
+        """Start what is due, and what becomes due in time, until `deadline`; first recover orphans, if it `recovers`.
+
+        Raises PrefectError only when the first poll fails: then nothing at all was done. Later trouble stands in the
+        report's errors; what it leaves half done is claimed, and is found again by its claim.
+        """
+        report = TickReport()
+        last_claim = deadline - timedelta(seconds=CLAIM_MARGIN_SECONDS)
+        outcomes = self._recover(last_claim, report) if recovers else []
+        report.add(outcomes)
+        due = self.prefect.record_and_poll(outcomes, last_claim)
+        while (runs := report.untried(due)) and self.clock.now() < last_claim and not report.agent_fault:
+            try:
+                outcomes = self._submit_ready(runs, last_claim, report)
+                report.add(outcomes)
+                due = self.prefect.record_and_poll(outcomes, last_claim)
+            except PrefectError as error:
+                report.errors.append(str(error))
+                break
+        return report
+
+    def preview(self, before: datetime) -> list[Build]:
+        """What a tick would launch now: built, not claimed. Raises PrefectError."""
+        return [self._build(run) for run in self.prefect.record_and_poll([], before)]
+
+    def _recover(self, last_claim: datetime, report: TickReport) -> list[Outcome]:
+        """Launch orphans again with their own key while the platform still knows it; later, see whether they live."""
+        orphans = self.prefect.find_orphans(self.launcher.place)[: self._room(last_claim)]
+        report.recovered = len(orphans)
+        forgotten_before = self.clock.now() - timedelta(seconds=KEY_LIFE_SECONDS)
+        again = [
+            self._build(orphan.claim.run, orphan.claim) for orphan in orphans if orphan.claimed_at > forgotten_before
+        ]
+        looked_up = [self._look_up(orphan.claim) for orphan in orphans if orphan.claimed_at <= forgotten_before]
+        return spare_the_backlog([*self._refuse(again, report), *self._launch_all(launchable(again)), *looked_up])
+
+    def _submit_ready(self, runs: Sequence[FlowRun], last_claim: datetime, report: TickReport) -> list[Outcome]:
+        """Submit the runs whose time has come; while none has, wait for the first, which is then read again."""
+        read_at = self.clock.now()
+        ready = [run for run in runs if run.start_time <= read_at]
+        if not ready:
+            self.clock.sleep((min(run.start_time for run in runs) - read_at).total_seconds())
+            return []
+        builds = [self._build(run) for run in ready]
+        if (self.clock.now() - read_at).total_seconds() > READING_AGE_LIMIT_SECONDS:
+            return []
+        outcomes = self._refuse(builds, report)
+        if not any(outcome.agent_fault for outcome in outcomes):
+            outcomes += self._launch_all(self._claim(builds, last_claim, report))
+        return spare_the_backlog(outcomes)
+
+    def _build(self, run: FlowRun, claim: Claim | None = None) -> Build:
+        try:
+            return Build(run, claim, request=self.launcher.build(run))
+        except (LaunchDeferred, LaunchUnknown) as error:
+            return Build(run, claim, problem=str(error), may_pass=True)
+        except LaunchForbidden as error:
+            return Build(run, claim, problem=str(error), agent_fault=True)
+        except UnsupportedRun as error:
+            return Build(run, claim, problem=str(error))
+        except Exception as error:
+            # One run's trouble is its own, also when it is one that nobody thought of.
+            LOGGER.exception("Flow run cannot be built", extra={"flow_run_id": run.id})
+            return Build(run, claim, problem=shorten(f"Cannot be built into a launch request: {error!r}"))
+
+    def _refuse(self, builds: Sequence[Build], report: TickReport) -> list[Outcome]:
+        """Outcomes of the runs that cannot be launched; where the problem may pass, the run is left for later."""
+        refused = [build for build in builds if build.problem is not None]
+        report.add_tried(build.run for build in refused)
+        report.errors += [f"Flow run {build.run.id} waits: {build.problem}" for build in refused if build.may_pass]
+        return [
+            Outcome(build.run, Answer.IMPOSSIBLE, build.problem or "", build.claim, build.agent_fault)
+            for build in refused
+            if not build.may_pass
+        ]
+
+    def _claim(self, builds: Sequence[Build], last_claim: datetime, report: TickReport) -> list[Build]:
+        """Take as many runs as can be launched in time; those that became ours."""
+        chosen = launchable(builds)[: self._room(last_claim)]
+        if not chosen:
+            return []
+        report.add_tried(build.run for build in chosen)
+        claims = self.prefect.claim([build.run for build in chosen], self.launcher.place)
+        report.claimed += len(claims)
+        by_run = {claim.run.id: claim for claim in claims}
+        return [replace(build, claim=by_run[build.run.id]) for build in chosen if build.run.id in by_run]
+
+    def _room(self, last_claim: datetime) -> int:
+        """How many launches fit in until then; one always does, or a slow platform would never be asked."""
+        return max(1, self.launcher.room((last_claim - self.clock.now()).total_seconds()))
+
+    def _launch_all(self, builds: Sequence[Build]) -> list[Outcome]:
+        if not builds:
+            return []
+        with ThreadPoolExecutor(min(LAUNCH_THREADS, len(builds))) as threads:
+            return list(threads.map(lambda build: self._launch(build.claim, build.request), builds))
+
+    def _launch(self, claim: Claim, request: Any) -> Outcome:
+        try:
+            return self._adopt(claim) or Outcome(
+                claim.run, Answer.LAUNCHED, self.launcher.launch(request, claim.key), claim
+            )
+        except LaunchForbidden as error:
+            return Outcome(claim.run, Answer.REFUSED_FOR_GOOD, str(error), claim, agent_fault=True)
+        except LaunchRejected as error:
+            return Outcome(claim.run, Answer.REFUSED_FOR_GOOD, str(error), claim)
+        except LaunchDeferred as error:
+            return Outcome(claim.run, Answer.REFUSED_FOR_NOW, str(error), claim)
+        except LaunchUnknown as error:
+            return Outcome(claim.run, Answer.UNKNOWN, str(error), claim)
+        except Exception as error:
+            # Nobody knows how far it came: the claim is kept, and its key makes another try harmless.
+            LOGGER.exception("Launch broke off", extra={"flow_run_id": claim.run.id})
+            return Outcome(claim.run, Answer.UNKNOWN, shorten(repr(error)), claim)
+
+    def _adopt(self, claim: Claim) -> Outcome | None:
+        """The outcome of a claim on a run that an earlier claim already launched and that still lives; else None."""
+        alive = self.launcher.find_alive(claim.run) if claim.run.was_claimed_before else None
+        if alive is None:
+            return None
+        if claim.run.is_retry and alive.key != claim.key:
+            # The earlier container would not run the retry: it is launched when that one has ended.
+            return Outcome(claim.run, Answer.REFUSED_FOR_NOW, f"{alive.text} of this flow run has not ended yet", claim)
+        return Outcome(claim.run, Answer.LAUNCHED, alive.text, claim)
+
+    def _look_up(self, claim: Claim) -> Outcome:
+        """What became of a claim whose key the platform may have forgotten: it lives, or it is given back."""
+        try:
+            alive = self.launcher.find_alive(claim.run)
+        except LaunchError as error:
+            return Outcome(claim.run, Answer.UNKNOWN, str(error), claim)
+        if alive is not None:
+            return Outcome(claim.run, Answer.LAUNCHED, alive.text, claim)
+        return Outcome(claim.run, Answer.REFUSED_FOR_NOW, "It was claimed, and nothing of it runs", claim)
+
+
+def launchable(builds: Sequence[Build]) -> list[Build]:
+    """Those that have a launch request."""
+    return [build for build in builds if build.problem is None]
+
+
+def spare_the_backlog(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """A fault of the agent's own fails the first run that shows it; the others that it hit are given back."""
+    spared: list[Outcome] = []
+    for outcome in outcomes:
+        is_repetition = outcome.agent_fault and any(earlier.agent_fault for earlier in spared)
+        spared.append(replace(outcome, answer=Answer.REFUSED_FOR_NOW, agent_fault=False) if is_repetition else outcome)
+    return spared

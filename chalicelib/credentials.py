@@ -1,0 +1,95 @@
+"""The key or token that this agent signs in with, given as it is or by the ARN of what holds it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from chalicelib.errors import PrefectUnreachable, SettingsError
+
+REFUSALS = frozenset(
+    {
+        "AccessDeniedException",
+        "ResourceNotFoundException",
+        "ParameterNotFound",
+        "ValidationException",
+        "DecryptionFailure",
+    }
+)
+"""Answers of Secrets Manager and of the Parameter Store that somebody has to do something about."""
+
+
+class SecretClients(Protocol):
+    """The AWS clients that secrets are read with, made when asked for."""
+
+    def secretsmanager(self) -> Any:
+        """A client of Secrets Manager."""
+
+    def ssm(self) -> Any:
+        """A client of Systems Manager, for its Parameter Store."""
+
+
+class Credential:
+    """Gives the key or token, and reads it when it is first needed; None when there is none."""
+
+    def __init__(self, plain: str | None = None, read: Callable[[], str] | None = None) -> None:
+        self._value = plain
+        self._read = read
+
+    def value(self) -> str | None:
+        """The key or token. Raises SettingsError when it cannot be read or is empty."""
+        if self._value is None and self._read is not None:
+            self._value = self._read()
+        return self._value
+
+    def forget(self) -> None:
+        """Read it again when it is next needed: it was refused, and may have been rotated."""
+        if self._read is not None:
+            self._value = None
+
+
+def read_secret(reference: str, clients: SecretClients) -> str:
+    """The text behind an ARN, of a secret (with ECS's `:json-key:stage:version` if given) or of a parameter.
+
+    Raises SettingsError when it is empty, absent or not ours to read, PrefectUnreachable when AWS cannot say now.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        text = _read_parameter(reference, clients) if ":ssm:" in reference else _read_from_manager(reference, clients)
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in REFUSALS:
+            raise SettingsError([f"PREFECT__CLOUD__API_KEY names {reference}, which cannot be read: {code}"]) from error
+        raise PrefectUnreachable(f"The API key cannot be read from {reference} now: {code}") from error
+    except BotoCoreError as error:
+        raise PrefectUnreachable(f"The API key cannot be read from {reference} now: {error}") from error
+    if not text.strip():
+        raise SettingsError([f"PREFECT__CLOUD__API_KEY names {reference}, which is empty; put the API key into it"])
+    return text.strip()
+
+
+def _read_parameter(reference: str, clients: SecretClients) -> str:
+    name = reference.split(":parameter", 1)[1]
+    answer = clients.ssm().get_parameter(Name=name, WithDecryption=True)
+    return str(answer["Parameter"]["Value"])
+
+
+def _read_from_manager(reference: str, clients: SecretClients) -> str:
+    parts = reference.split(":")
+    json_key, stage, version = (*parts[7:10], "", "", "")[:3]
+    chosen = {"VersionStage": stage} if stage else {}
+    chosen |= {"VersionId": version} if version else {}
+    text = str(
+        clients.secretsmanager().get_secret_value(SecretId=":".join(parts[:7]), **chosen).get("SecretString", "")
+    )
+    return _pick(text, json_key, reference) if json_key else text
+
+
+def _pick(text: str, json_key: str, reference: str) -> str:
+    try:
+        return str(json.loads(text)[json_key])
+    except (ValueError, KeyError, TypeError):
+        # Neither the secret nor the parser's excerpt of it may be shown.
+        raise SettingsError([f"PREFECT__CLOUD__API_KEY names {reference}, which has no key {json_key!r}"]) from None

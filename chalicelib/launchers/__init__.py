@@ -1,0 +1,1 @@
+"""The platforms that flow runs are started on, one module each, and what they share."""

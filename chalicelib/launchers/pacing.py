@@ -1,0 +1,81 @@
+"""How fast launches may follow each other, and how much slower after the platform has complained."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from datetime import datetime
+
+from chalicelib.ports import Clock
+
+FARGATE_BURST = 100
+"""Launches that Fargate takes at once, as AWS documents it; 20 a second are what it sustains."""
+
+UNLIMITED_PER_SECOND = 40.0
+"""Where a pace without a limit begins to slow down; at this rate it is without a limit again."""
+
+SLOWEST_PER_SECOND = 0.5
+RECOVERY_SECONDS = 20.0
+"""From standstill to full speed."""
+
+COMPLAINT_SECONDS = 1.0
+"""Launches under way at once hear of one congestion together: complaints within this time count as one."""
+
+
+class Pace:
+    """A token bucket that threads share: `burst` launches at once, `per_second` from then on; 0 is no limit.
+
+    `slow_down` halves the rate and ends the burst; the rate then grows back steadily. Also without a limit.
+    """
+
+    def __init__(self, per_second: float, clock: Clock, burst: int = FARGATE_BURST) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._full_rate = per_second or UNLIMITED_PER_SECOND
+        self._is_limited = per_second > 0
+        self._rate = self._full_rate
+        self._burst = max(1, burst)
+        # Below zero are launches that wait.
+        self._tokens = float(self._burst)
+        self._filled_at = clock.now()
+        self._slowed_at: datetime | None = None
+
+    def acquire(self) -> None:
+        """Return when one more launch may go; blocks until then."""
+        with self._lock:
+            self._fill()
+            if self._is_free():
+                return
+            self._tokens -= 1
+            wait_seconds = -self._tokens / self._rate
+        self._clock.sleep(wait_seconds)
+
+    def slow_down(self) -> None:
+        """The platform says that launches come too fast."""
+        with self._lock:
+            self._fill()
+            now = self._filled_at
+            if self._slowed_at and (now - self._slowed_at).total_seconds() < COMPLAINT_SECONDS:
+                return
+            self._slowed_at = now
+            self._rate = max(self._rate / 2, min(SLOWEST_PER_SECOND, self._full_rate))
+            self._tokens = min(self._tokens, 0.0)
+
+    def room(self, seconds: float) -> int:
+        """How many launches `acquire` would let go within so many seconds, at the present rate."""
+        with self._lock:
+            self._fill()
+            if self._is_free():
+                return sys.maxsize
+            return max(0, int(self._tokens + self._rate * max(0.0, seconds)))
+
+    def _is_free(self) -> bool:
+        return not self._is_limited and self._rate >= self._full_rate
+
+    def _fill(self) -> None:
+        """Let the time that has passed fill the bucket, then quicken the rate."""
+        now = self._clock.now()
+        passed_seconds = max(0.0, (now - self._filled_at).total_seconds())
+        self._filled_at = now
+        self._tokens = min(float(self._burst), self._tokens + passed_seconds * self._rate)
+        self._rate = min(self._full_rate, self._rate + self._full_rate * passed_seconds / RECOVERY_SECONDS)

@@ -1,0 +1,96 @@
+"""What became of each flow run in a tick, and the report of the whole tick."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from chalicelib.flow_runs import Claim, FlowRun
+
+
+class Answer(Enum):
+    """The platform's three answers, yes, and the one way a run does not get as far as the platform."""
+
+    LAUNCHED = "launched"
+    REFUSED_FOR_GOOD = "refused_for_good"
+    REFUSED_FOR_NOW = "given_back"
+    UNKNOWN = "unknown"
+    IMPOSSIBLE = "impossible"
+    """The run cannot be built into a launch request; it was never claimed."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one flow run; `claim` is None when it was never claimed.
+
+    `text` is the identification of the deployment (`Task arn:...`) when launched, else the reason.
+    `agent_fault` says that the reason is the agent's own configuration, not this run.
+    """
+
+    run: FlowRun
+    answer: Answer
+    text: str
+    claim: Claim | None = None
+    agent_fault: bool = False
+
+
+@dataclass(frozen=True)
+class Build:
+    """One run's launch request, or the problem with it: one that `may_pass`, or is the agent's own fault.
+
+    `claim` is None until the run is claimed.
+    """
+
+    run: FlowRun
+    claim: Claim | None = None
+    request: Any = None
+    problem: str | None = None
+    may_pass: bool = False
+    agent_fault: bool = False
+
+
+@dataclass
+class TickReport:
+    """What a tick saw and did; numbers are flow runs, `errors` are one line each."""
+
+    claimed: int = 0
+    recovered: int = 0
+    answers: Counter[Answer] = field(default_factory=Counter)
+    errors: list[str] = field(default_factory=list)
+    agent_fault: str | None = None
+    """Why nothing more may be claimed: the agent itself is misconfigured."""
+    _tried: set[tuple[str, int]] = field(default_factory=set)
+
+    @property
+    def found(self) -> int:
+        """How many due flow runs this tick looked at."""
+        return len(self._tried)
+
+    def untried(self, runs: Iterable[FlowRun]) -> list[FlowRun]:
+        """Those of `runs` that this tick has not looked at; one that entered another state since is another matter."""
+        return [run for run in runs if (run.id, run.version) not in self._tried]
+
+    def add_tried(self, runs: Iterable[FlowRun]) -> None:
+        """Remember that these runs were looked at, whatever comes of it."""
+        self._tried.update((run.id, run.version) for run in runs)
+
+    def add(self, outcomes: Iterable[Outcome]) -> None:
+        """Count what became of some runs."""
+        for outcome in outcomes:
+            self.answers[outcome.answer] += 1
+            if outcome.agent_fault:
+                self.agent_fault = outcome.text
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain JSON, the return value of a tick's handler."""
+        answers = {answer.value: self.answers[answer] for answer in Answer}
+        return {
+            "found": self.found,
+            "claimed": self.claimed,
+            "recovered": self.recovered,
+            **answers,
+            "errors": list(self.errors),
+        }

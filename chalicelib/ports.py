@@ -1,0 +1,67 @@
+"""What the tick needs from the outside, in its own words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from chalicelib.flow_runs import Alive, Claim, FlowRun, Orphan, Place
+from chalicelib.outcomes import Outcome
+
+
+class PrefectAPI(Protocol):
+    """A Prefect API of either generation, seen from one agent."""
+
+    def record_and_poll(self, outcomes: Sequence[Outcome], before: datetime) -> list[FlowRun]:
+        """Write what happened, then read which flow runs of ours are due before `before`, earliest first.
+
+        One method because a GraphQL API does both in one request. Without outcomes it only polls. Raises
+        PrefectUnreachable, PrefectUnauthorized or PrefectRejected; what could not be recorded is found again by
+        recovery, because a launch key never changes.
+        """
+
+    def claim(self, runs: Sequence[FlowRun], place: Place) -> list[Claim]:
+        """Take these runs for this agent; only the ones that became ours come back, in the same order."""
+
+    def find_orphans(self, place: Place) -> list[Orphan]:
+        """This agent's claims for `place` that are older than any tick and were never recorded as launched."""
+
+
+class Launcher(Protocol):
+    """A platform that starts flow runs."""
+
+    @property
+    def place(self) -> Place:
+        """Where this launcher starts flow runs."""
+
+    def build(self, run: FlowRun) -> Any:
+        """The launch request of a run: a pure function of the run and the settings, except for what it must look up.
+
+        Raises UnsupportedRun when the run can never be launched here, LaunchDeferred when a look-up failed for now.
+        """
+
+    def room(self, seconds: float) -> int:
+        """How many launches fit into so many seconds; no more are claimed."""
+
+    def find_alive(self, run: FlowRun) -> Alive | None:
+        """What was once launched for this run and still lives, under whatever key; None when nothing does.
+
+        Raises LaunchDeferred or LaunchUnknown when that cannot be told now.
+        """
+
+    def launch(self, request: Any, key: str) -> str:
+        """Start what `build` made and say what it is (`Task arn:...`); twice with one key starts it once.
+
+        Raises LaunchRejected, LaunchDeferred or LaunchUnknown.
+        """
+
+
+class Clock(Protocol):
+    """Time, so that tests can turn it."""
+
+    def now(self) -> datetime:
+        """The current time, in UTC."""
+
+    def sleep(self, seconds: float) -> None:
+        """Return after `seconds`; at once when they are not positive."""

@@ -1,0 +1,116 @@
+"""A GraphQL client that understands how Prefect 1 answers: HTTP 200 is not success, and each root field has its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chalicelib.errors import PrefectRejected, PrefectUnauthorized, PrefectUnreachable, shorten
+from chalicelib.prefect_api.documents import RootField, compose
+from chalicelib.prefect_api.transport import MAX_ATTEMPTS, HttpTransport
+
+READ_TIMEOUT_SECONDS = 10.0
+READ_TIMEOUT_SECONDS_PER_FIELD = 0.5
+"""A GraphQL server carries out aliased mutations one after the other, so a batch may take as long as its parts."""
+
+TRANSIENT_TEXTS = (
+    "Unable to complete operation",  # the gateway, when the database or Hasura is away
+    "failed, reason:",  # the gateway, when the GraphQL service is away
+    "API_ERROR",  # Prefect Cloud's own code
+)
+UNAUTHORIZED_TEXTS = ("UNAUTHENTICATED", "Malformed Authorization header")
+
+
+@dataclass(frozen=True)
+class FieldReply:
+    """What one root field answered: its value, or the problem in the server's words."""
+
+    value: Any = None
+    problem: str | None = None
+    is_transient: bool = False
+
+
+class GraphQLClient:
+    """Sends root fields over an HttpTransport and gives back one FieldReply for each alias."""
+
+    def __init__(self, transport: HttpTransport) -> None:
+        self.transport = transport
+
+    def query(self, fields: Sequence[RootField]) -> dict[str, Any]:
+        """The value of each field; a problem with any one raises PrefectUnreachable or PrefectRejected."""
+        return {alias: _value(reply) for alias, reply in self._exchange("query", fields).items()}
+
+    def mutate(self, fields: Sequence[RootField]) -> dict[str, FieldReply]:
+        """The reply of each field. Fields that failed for a transient reason are sent again, the others are not.
+
+        Raises PrefectUnreachable when no answer came at all (any of the fields may have been carried out then),
+        PrefectUnauthorized, and PrefectRejected when the server does not understand the request.
+        """
+        return self._exchange("mutation", fields)
+
+    def _exchange(self, operation: str, fields: Sequence[RootField]) -> dict[str, FieldReply]:
+        try:
+            return self._repeat_transient(operation, fields)
+        except PrefectUnauthorized:
+            self.transport.credential.forget()
+            raise
+
+    def _repeat_transient(self, operation: str, fields: Sequence[RootField]) -> dict[str, FieldReply]:
+        replies = self._send(operation, fields)
+        for attempt in range(1, MAX_ATTEMPTS):
+            again = [root_field for root_field in fields if replies[root_field.alias].is_transient]
+            if not again:
+                break
+            self.transport.clock.sleep(self.transport.pause_seconds(attempt))
+            replies.update(self._send(operation, again))
+        return replies
+
+    def _send(self, operation: str, fields: Sequence[RootField]) -> dict[str, FieldReply]:
+        timeout_seconds = READ_TIMEOUT_SECONDS + READ_TIMEOUT_SECONDS_PER_FIELD * len(fields)
+        status, answer = self.transport.post(compose(operation, fields), timeout_seconds)
+        if not isinstance(answer, Mapping) or not ("data" in answer or "errors" in answer):
+            raise PrefectUnreachable(f"{self.transport.base_url} answers JSON (HTTP {status}) that is not GraphQL's")
+        errors = answer.get("errors") or []
+        _raise_for_all(errors, status)
+        return _by_alias(fields, answer.get("data") or {}, errors)
+
+
+def _raise_for_all(errors: Sequence[Mapping[str, Any]], status: int) -> None:
+    """Problems that are not one field's but the request's."""
+    text = str(errors)
+    if any(mark in text for mark in UNAUTHORIZED_TEXTS):
+        raise PrefectUnauthorized("Prefect refuses the API key; check PREFECT__CLOUD__API_KEY")
+    if errors and status >= 400:
+        raise PrefectRejected(f"Prefect does not understand the request: {shorten(_message(errors[0]))}")
+
+
+def _by_alias(
+    fields: Sequence[RootField], data: Mapping[str, Any], errors: Sequence[Mapping[str, Any]]
+) -> dict[str, FieldReply]:
+    problems = {str(error["path"][0]): _message(error) for error in errors if error.get("path")}
+    general = next((_message(error) for error in errors), None)
+    return {root_field.alias: _reply(root_field.alias, data, problems, general) for root_field in fields}
+
+
+def _reply(alias: str, data: Mapping[str, Any], problems: Mapping[str, str], general: str | None) -> FieldReply:
+    value = data.get(alias)
+    # A field that is null without a problem of its own was lost with the request that another field spoiled.
+    problem = problems.get(alias) or (general if value is None else None)
+    if problem is None:
+        return FieldReply(value)
+    return FieldReply(None, shorten(problem), any(mark in problem for mark in TRANSIENT_TEXTS))
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    code = (error.get("extensions") or {}).get("code", "")
+    message = str(error.get("message", "no message"))
+    return f"{message} (API_ERROR)" if code == "API_ERROR" else message
+
+
+def _value(reply: FieldReply) -> Any:
+    if reply.problem is None:
+        return reply.value
+    if reply.is_transient:
+        raise PrefectUnreachable(f"Prefect cannot answer: {reply.problem}")
+    raise PrefectRejected(f"Prefect refuses: {reply.problem}")

@@ -1,0 +1,184 @@
+"""The root fields that this agent sends to Prefect 1 (pure).
+
+Two type families live in one schema: table queries take `uuid` and `timestamptz`, mutations take `UUID!` and `JSON!`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from chalicelib.flow_runs import Document
+from chalicelib.prefect_api.documents import RootField
+
+RETRY_PATIENCE_SECONDS = 3
+"""How long a due task run is left to its own flow-run process, which retries it in place if it still lives."""
+
+CLAIMS_LIMIT = 500
+"""How many of this agent's claims are looked through for orphans at once, oldest first."""
+
+RETRYABLE_STATES = ["Scheduled", "Retrying", "Resume", "Paused", "Queued"]
+
+RUN_COLUMNS = """id name version state serialized_state run_config
+      flow { id name version environment storage core_version }
+      states(where: {state: {_eq: "Submitted"}}, order_by: {version: asc}, limit: 2) { id }"""
+"""What a launch depends on. Two Submitted states are enough to tell a first claim from a later one."""
+
+
+def tenants() -> RootField:
+    """The tenants that this token may see."""
+    return RootField("tenants", "tenant { id }")
+
+
+def token_tenant() -> RootField:
+    """The tenant of the token; Prefect Cloud has this field, Prefect Server refuses it as unknown."""
+    return RootField("auth", "auth_info { tenant_id }")
+
+
+def register_agent(kind: str, name: str, labels: Sequence[str], tenant_id: str) -> RootField:
+    """Idempotent: the same values answer the same id."""
+    given = {"type": kind, "name": name, "labels": list(labels), "tenant_id": tenant_id}
+    return RootField("agent", "register_agent(input: $agent) { id }", {"agent": ("register_agent_input!", given)})
+
+
+def runs_in_queue(tenant_id: str, labels: Sequence[str], before: datetime) -> RootField:
+    """The ids of at most 25 runs that are ready; asking reserves nothing."""
+    given = {"tenant_id": tenant_id, "labels": list(labels), "before": before.isoformat()}
+    return RootField(
+        "queue",
+        "get_runs_in_queue(input: $queue) { flow_run_ids }",
+        {"queue": ("get_runs_in_queue_input!", given)},
+    )
+
+
+def launchable_runs(run_ids: Sequence[str], retries_due_before: datetime) -> RootField:
+    """Those of `run_ids` that nobody has taken: Scheduled, or Running with due task runs and no claim on any."""
+    due = "{state: {_in: $retryable}, state_start_time: {_lte: $due}}"
+    text = f"""flow_run(where: {{
+      id: {{_in: $ids}},
+      _or: [
+        {{state: {{_eq: "Scheduled"}}}},
+        {{state: {{_eq: "Running"}}, task_runs: {due}, _not: {{task_runs: {{state: {{_eq: "Submitted"}}}}}}}}
+      ]
+    }}) {{
+      {RUN_COLUMNS}
+      task_runs(where: {due}) {{ id version serialized_state }}
+    }}"""
+    variables = {
+        "ids": ("[uuid!]", list(run_ids)),
+        "retryable": ("[String!]", RETRYABLE_STATES),
+        "due": ("timestamptz", retries_due_before.isoformat()),
+    }
+    return RootField("runs", text, variables)
+
+
+def own_claims(tenant_id: str, context: Document, sign: str, before: datetime) -> list[RootField]:
+    """Claims older than `before` whose state carries `context`: Submitted runs, Submitted task runs of Running ones.
+
+    Each comes with the log entries that begin with `sign`, latest first.
+    """
+    mine = 'state: {_eq: "Submitted"}, state_timestamp: {_lt: $before}, serialized_state: {_contains: $mine}'
+    signs = "logs(where: {message: {_like: $sign}}, order_by: {timestamp: desc}, limit: 5) { info }"
+    order = f"order_by: {{state_timestamp: asc}}, limit: {CLAIMS_LIMIT}"
+    variables = {
+        "tenant": ("uuid", tenant_id),
+        "before": ("timestamptz", before.isoformat()),
+        "mine": ("jsonb", {"context": dict(context)}),
+        "sign": ("String", f"{sign}%"),
+    }
+    runs = f"""flow_run(where: {{tenant_id: {{_eq: $tenant}}, {mine}}}, {order}) {{
+      {RUN_COLUMNS} state_timestamp {signs}
+    }}"""
+    task_runs = f"""task_run(where: {{
+      tenant_id: {{_eq: $tenant}}, {mine}, flow_run: {{state: {{_eq: "Running"}}}}
+    }}, {order}) {{
+      id version serialized_state state_timestamp flow_run {{ {RUN_COLUMNS} {signs} }}
+    }}"""
+    return [RootField("claims", runs, variables), RootField("retries", task_runs, variables)]
+
+
+def present_states(run_ids: Sequence[str]) -> RootField:
+    """The states of some runs, and of their task runs that are Submitted."""
+    text = """flow_run(where: {id: {_in: $ids}}) {
+      id version state serialized_state
+      task_runs(where: {state: {_eq: "Submitted"}}) { id serialized_state }
+    }"""
+    return RootField("runs", text, {"ids": ("[uuid!]", list(run_ids))})
+
+
+def latest_poll(tenant_id: str, name: str, core_version: str) -> RootField:
+    """When an agent of this name and version last looked into the queue."""
+    mine = "tenant_id: {_eq: $tenant}, name: {_eq: $name}, core_version: {_eq: $core}, last_queried: {_is_null: false}"
+    return RootField(
+        "agents",
+        f"agent(where: {{{mine}}}, order_by: {{last_queried: desc}}, limit: 1) {{ last_queried }}",
+        {"tenant": ("uuid", tenant_id), "name": ("String", name), "core": ("String", core_version)},
+    )
+
+
+def oldest_due(tenant_id: str, labels: Sequence[str]) -> RootField:
+    """The Scheduled run of these labels that is due first, by the rule of the queue.
+
+    All of a run's labels must be the agent's; runs without labels are for agents without.
+    """
+    served = "{labels: {_eq: $labels}}"
+    variables: dict[str, tuple[str, Any]] = {"tenant": ("uuid", tenant_id), "labels": ("jsonb", list(labels))}
+    if labels:
+        served = "{labels: {_contained_in: $labels}}, {_not: {labels: {_eq: $none}}}"
+        variables["none"] = ("jsonb", [])
+    where = f'tenant_id: {{_eq: $tenant}}, state: {{_eq: "Scheduled"}}, _and: [{served}]'
+    return RootField(
+        "due",
+        f"flow_run(where: {{{where}}}, order_by: {{state_start_time: asc}}, limit: 1) {{ state_start_time }}",
+        variables,
+    )
+
+
+def latest_agent_fault(tenant_id: str, name: str, since: datetime) -> RootField:
+    """The last run that failed since then because this agent itself is misconfigured."""
+    where = """tenant_id: {_eq: $tenant}, state: {_eq: "Failed"}, state_timestamp: {_gt: $since},
+      serialized_state: {_contains: $fault}"""
+    return RootField(
+        "faults",
+        f"flow_run(where: {{{where}}}, order_by: {{state_timestamp: desc}}, limit: 1) {{ state_message }}",
+        {
+            "tenant": ("uuid", tenant_id),
+            "since": ("timestamptz", since.isoformat()),
+            "fault": ("jsonb", {"context": {"agent": name, "agent_fault": True}}),
+        },
+    )
+
+
+def set_flow_run_state(alias: str, run_id: str, state: Document) -> RootField:
+    """Put a flow run into a state; the server's only guard is a 30 s lock on Submitted."""
+    return _set_state(alias, "flow_run", run_id, state)
+
+
+def set_task_run_state(alias: str, task_run_id: str, state: Document) -> RootField:
+    """Put a task run into a state."""
+    return _set_state(alias, "task_run", task_run_id, state)
+
+
+def write_log(alias: str, run_id: str, name: str, level: str, message: str, info: Mapping[str, Any]) -> RootField:
+    """One line in a flow run's log; a field for each run, because one unknown run loses all lines of its field."""
+    line = {
+        "flow_run_id": run_id,
+        "name": name,
+        "level": level,
+        "message": message.replace("\x00", ""),
+        "info": dict(info),
+    }
+    variable = f"{alias}_line"
+    return RootField(
+        alias,
+        f"write_run_logs(input: {{logs: [${variable}]}}) {{ success }}",
+        {variable: ("write_run_log_input!", line)},
+    )
+
+
+def _set_state(alias: str, what: str, row_id: str, state: Document) -> RootField:
+    text = f"""set_{what}_states(input: {{states: [{{{what}_id: ${alias}_id, state: ${alias}_state}}]}}) {{
+      states {{ id status message }}
+    }}"""
+    return RootField(alias, text, {f"{alias}_id": ("UUID!", row_id), f"{alias}_state": ("JSON!", state)})

@@ -1,0 +1,110 @@
+"""Rows of Prefect 1's tables, read into the vocabulary (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from chalicelib.errors import PrefectUnreachable
+from chalicelib.flow_runs import Claim, Document, Flow, FlowRun, Orphan, TaskRun
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def read_time(text: str | None) -> datetime | None:
+    """A timestamp of the API in UTC; one without an offset is UTC by the server's own rule. None stays None."""
+    if not text:
+        return None
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def read_runs(rows: Iterable[Mapping[str, Any]], tenant_id: str, now: datetime) -> list[FlowRun]:
+    """Flow runs out of rows with `RUN_COLUMNS` and their due task runs, earliest start first.
+
+    A run without a start time may start `now`. Raises PrefectUnreachable when a row has not the promised shape.
+    """
+    try:
+        runs = [_read_run(row, tenant_id, now) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise PrefectUnreachable(f"Prefect answered a flow run of an unknown shape: {error!r}") from error
+    return sorted(runs, key=lambda run: (run.start_time, run.id))
+
+
+def read_orphans(
+    claims: Iterable[Mapping[str, Any]], retries: Iterable[Mapping[str, Any]], tenant_id: str, now: datetime
+) -> list[Orphan]:
+    """Those of our claims whose run's log has no sign of launch with the claim's own key, oldest first.
+
+    `claims` are rows of Submitted flow runs, `retries` of Submitted task runs with their Running `flow_run`.
+    """
+    orphans = [_read_claim(row, tenant_id, now) for row in claims if not _is_signed(row, row)]
+    unsigned = [row for row in retries if not _is_signed(row, row["flow_run"])]
+    by_claim: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in unsigned:
+        by_claim.setdefault((row["flow_run"]["id"], _key(row)), []).append(row)
+    orphans += [_read_retry_claim(rows, tenant_id, now) for rows in by_claim.values()]
+    return sorted(orphans, key=lambda orphan: orphan.claimed_at)
+
+
+def context_of(state: Document | None) -> Document:
+    """The `context` that a state document carries; empty when there is none."""
+    context = (state or {}).get("context")
+    return context if isinstance(context, Mapping) else {}
+
+
+def _is_signed(claim: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
+    return any((line["info"] or {}).get("key") == _key(claim) for line in run["logs"])
+
+
+def _key(row: Mapping[str, Any]) -> str:
+    return str(context_of(row["serialized_state"]).get("key"))
+
+
+def _read_claim(row: Mapping[str, Any], tenant_id: str, now: datetime) -> Orphan:
+    run = _read_run({**row, "task_runs": []}, tenant_id, now)
+    # Nobody knows whether it was launched, so whoever launches it again looks for a living task first.
+    before_claim = replace(run, state=run.state.get("state") or {}, was_claimed_before=True)
+    return Orphan(Claim(before_claim, _key(row)), read_time(row["state_timestamp"]) or now)
+
+
+def _read_retry_claim(rows: Sequence[Mapping[str, Any]], tenant_id: str, now: datetime) -> Orphan:
+    # What is given back later is the state that each task run had before it was claimed.
+    task_runs = [{**row, "serialized_state": row["serialized_state"].get("state") or {}} for row in rows]
+    run = _read_run({**rows[0]["flow_run"], "task_runs": task_runs}, tenant_id, now)
+    return Orphan(Claim(run, _key(rows[0])), read_time(rows[0]["state_timestamp"]) or now)
+
+
+def _read_run(row: Mapping[str, Any], tenant_id: str, now: datetime) -> FlowRun:
+    state = row["serialized_state"] or {}
+    # Task runs matter for a Running flow run alone: the process of a Scheduled one runs its due tasks by itself.
+    task_runs = row["task_runs"] if row["state"] == "Running" else []
+    return FlowRun(
+        id=row["id"],
+        name=row["name"] or row["id"],
+        version=row["version"],
+        start_time=(read_time(state.get("start_time")) if not task_runs else None) or now,
+        flow=_read_flow(row["flow"]),
+        state=state,
+        run_config=row["run_config"],
+        due_task_runs=_read_due(task_runs),
+        tenant_id=tenant_id,
+        was_claimed_before=len(row["states"]) > (1 if row["state"] == "Submitted" else 0),
+    )
+
+
+def _read_due(rows: Iterable[Mapping[str, Any]]) -> tuple[TaskRun, ...]:
+    task_runs = [TaskRun(row["id"], row["version"], row["serialized_state"] or {}) for row in rows]
+    return tuple(sorted(task_runs, key=lambda task: (read_time(task.state.get("start_time")) or EPOCH, task.id)))
+
+
+def _read_flow(row: Mapping[str, Any]) -> Flow:
+    return Flow(
+        id=row["id"],
+        name=row["name"],
+        version=row["version"],
+        core_version=row["core_version"],
+        storage=row["storage"] or {},
+    )

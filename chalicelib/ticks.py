@@ -1,0 +1,92 @@
+"""When the agent ticks in the Lambda, and until when: on the schedule, when woken in between, when poked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+from chalicelib.agent import Agent
+from chalicelib.errors import PrefectError
+from chalicelib.outcomes import TickReport
+from chalicelib.ports import Clock
+from chalicelib.wakeups import SCHEDULE_SECONDS, WakeupQueue, is_timely
+
+LOGGER = logging.getLogger(__name__)
+
+RECORDING_SECONDS = 10.0
+"""Kept free at the end of an invocation, so that what was claimed last is launched and recorded."""
+
+
+SHORTEST_TICK_SECONDS = 5.0
+"""A tick with less could claim nothing. If the function is cut off all the same, recovery finds what it claimed."""
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """One call of the Lambda: its id, and how long it may still take."""
+
+    id: str
+    remaining_seconds: float
+
+
+class TickLog(Protocol):
+    """Where ticks are reported."""
+
+    def begin_tick(self, tick_id: str) -> None:
+        """Let every log line from now on carry `tick_id`."""
+
+    def report_tick(self, report: TickReport, duration_seconds: float) -> None:
+        """Write down what a tick did."""
+
+
+class Ticks:
+    """The ticks of one installation. `wakeups` is None where it ticks on the schedule alone."""
+
+    def __init__(
+        self, agent: Agent, log: TickLog, clock: Clock, cadence_seconds: int, wakeups: WakeupQueue | None
+    ) -> None:
+        self.agent = agent
+        self.log = log
+        self.clock = clock
+        self.cadence_seconds = cadence_seconds if wakeups else SCHEDULE_SECONDS
+        self.wakeups = wakeups
+
+    def run_scheduled(self, invocation: Invocation) -> dict[str, Any]:
+        """Plan the wake-ups of the coming minute, then tick; the report, with the wake-ups that could not be sent.
+
+        Raises PrefectError when the API was away or refused the token: then nothing could be done at all.
+        """
+        self.log.begin_tick(invocation.id)
+        lost = self.wakeups.plan(self.cadence_seconds) if self.wakeups else 0
+        return self._tick(invocation, recovers=True) | {"wakeups_lost": lost}
+
+    def run_woken(self, bodies: Sequence[str], invocation: Invocation) -> dict[str, Any]:
+        """One tick for any number of wake-ups, none for late ones; the report.
+
+        Does not raise when Prefect is away: the next tick is seconds off, and the message would only come again.
+        """
+        self.log.begin_tick(invocation.id)
+        if not is_timely(bodies, self.clock.now(), self.cadence_seconds):
+            return {"dropped": len(bodies)}
+        try:
+            return self._tick(invocation)
+        except PrefectError as error:
+            LOGGER.error("Nothing could be done: %s", error)
+            return {"errors": [str(error)]}
+
+    def poke(self) -> bool:
+        """Ask for a tick now; False when there is no queue to ask through."""
+        if self.wakeups is None:
+            return False
+        self.wakeups.poke()
+        return True
+
+    def _tick(self, invocation: Invocation, recovers: bool = False) -> dict[str, Any]:
+        begun = self.clock.now()
+        seconds = min(float(self.cadence_seconds), invocation.remaining_seconds - RECORDING_SECONDS)
+        report = self.agent.tick(begun + timedelta(seconds=max(SHORTEST_TICK_SECONDS, seconds)), recovers)
+        self.log.report_tick(report, (self.clock.now() - begun).total_seconds())
+        return report.as_dict()

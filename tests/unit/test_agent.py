@@ -1,0 +1,335 @@
+"""The tick against an API and a platform in memory: what it decides, in which order, and when it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from chalicelib.agent import READING_AGE_LIMIT_SECONDS, Agent
+from chalicelib.errors import (
+    LaunchDeferred,
+    LaunchForbidden,
+    LaunchRejected,
+    LaunchUnknown,
+    PrefectUnreachable,
+    UnsupportedRun,
+)
+from chalicelib.flow_runs import Alive, Claim, Flow, FlowRun, Orphan, Place, TaskRun, launch_key
+from chalicelib.outcomes import Answer, Outcome
+from tests.doubles.clock import TurnedClock
+
+
+@dataclass
+class MemoryAPI:
+    """A PrefectAPI whose runs are claimed once and recorded in a list; `page` runs are shown at a time."""
+
+    clock: TurnedClock
+    runs: list[FlowRun] = field(default_factory=list)
+    page: int = 25
+    foreign: set[str] = field(default_factory=set)
+    recorded: list[Outcome] = field(default_factory=list)
+    claims: list[str] = field(default_factory=list)
+    polled_before: list[datetime] = field(default_factory=list)
+    away_after_polls: int | None = None
+    orphans: list[Orphan] = field(default_factory=list)
+
+    def find_orphans(self, place: Place) -> list[Orphan]:
+        return list(self.orphans)
+
+    def record_and_poll(self, outcomes: Sequence[Outcome], before: datetime) -> list[FlowRun]:
+        if self.away_after_polls is not None and len(self.polled_before) >= self.away_after_polls:
+            raise PrefectUnreachable("away")
+        self.recorded += outcomes
+        self.polled_before.append(before)
+        done = {outcome.run.id for outcome in self.recorded} | set(self.claims)
+        due = [run for run in self.runs if run.start_time <= before and run.id not in done]
+        return sorted(due, key=lambda run: run.start_time)[: self.page]
+
+    def claim(self, runs: Sequence[FlowRun], place: Place) -> list[Claim]:
+        ours = [run for run in runs if run.id not in self.foreign]
+        self.claims += [run.id for run in ours]
+        return [Claim(run, launch_key(run)) for run in ours]
+
+
+@dataclass
+class MemoryPlatform:
+    """A Launcher that answers as it was told to for each run id, and remembers when it launched what."""
+
+    clock: TurnedClock
+    build_troubles: dict[str, Exception] = field(default_factory=dict)
+    launch_troubles: dict[str, Exception] = field(default_factory=dict)
+    launched: dict[str, datetime] = field(default_factory=dict)
+    alive: dict[str, Alive] = field(default_factory=dict)
+    room_for: int = 1000
+    build_seconds: float = 0.0
+    place: Place = field(default_factory=lambda: Place("memory", "here"))
+
+    def build(self, run: FlowRun) -> Any:
+        self.clock.turn(self.build_seconds)
+        if run.id in self.build_troubles:
+            raise self.build_troubles[run.id]
+        return run.id
+
+    def room(self, seconds: float) -> int:
+        return self.room_for
+
+    def find_alive(self, run: FlowRun) -> Alive | None:
+        return self.alive.get(run.id)
+
+    def launch(self, request: Any, key: str) -> str:
+        if request in self.launch_troubles:
+            raise self.launch_troubles[request]
+        assert key not in self.launched, "two launches with one key"
+        self.launched[key] = self.clock.now()
+        return f"Task {key}"
+
+
+class World:
+    """A clock, an API, a platform and the agent between them."""
+
+    def __init__(self) -> None:
+        self.clock = TurnedClock()
+        self.api = MemoryAPI(self.clock)
+        self.platform = MemoryPlatform(self.clock)
+        self.agent = Agent(self.api, self.platform, self.clock)
+
+    def add(self, *names: str, in_seconds: float = 0.0) -> None:
+        start = self.clock.now() + timedelta(seconds=in_seconds)
+        self.api.runs += [FlowRun(name, name, 1, start, Flow("flow", "a flow")) for name in names]
+
+    def orphan(self, name: str, age_seconds: float, **changes: Any) -> None:
+        start = self.clock.now() - timedelta(seconds=age_seconds)
+        run = replace(FlowRun(name, name, 2, start, Flow("flow", "a flow")), **changes)
+        self.api.orphans.append(Orphan(Claim(run, f"{name}-1"), start))
+
+    def recover(self) -> dict[str, Any]:
+        return self.agent.tick(self.clock.now() + timedelta(seconds=10), recovers=True).as_dict()
+
+    def tick(self, seconds: float = 10.0) -> dict[str, Any]:
+        return self.agent.tick(self.clock.now() + timedelta(seconds=seconds)).as_dict()
+
+    def answers(self) -> dict[str, Answer]:
+        return {outcome.run.id: outcome.answer for outcome in self.api.recorded}
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_an_idle_tick_polls_once_and_reports_nothing(world: World) -> None:
+    report = world.tick()
+    assert len(world.api.polled_before) == 1
+    assert report["found"] == 0
+    assert report["errors"] == []
+
+
+def test_due_runs_are_claimed_launched_and_recorded_with_the_identification_of_the_deployment(world: World) -> None:
+    world.add("a", "b")
+    report = world.tick()
+    assert world.answers() == {"a": Answer.LAUNCHED, "b": Answer.LAUNCHED}
+    assert [outcome.text for outcome in world.api.recorded] == ["Task a-1", "Task b-1"]
+    assert (report["found"], report["claimed"], report["launched"]) == (2, 2, 2)
+
+
+def test_a_backlog_of_several_pages_is_drained_in_one_tick(world: World) -> None:
+    world.add(*(f"run{i}" for i in range(70)))
+    assert world.tick()["launched"] == 70
+    assert len(world.api.polled_before) == 4
+
+
+def test_a_run_that_somebody_else_claimed_is_skipped_and_not_asked_for_again(world: World) -> None:
+    world.add("mine", "theirs")
+    world.api.foreign = {"theirs"}
+    report = world.tick()
+    assert world.answers() == {"mine": Answer.LAUNCHED}
+    assert (report["found"], report["claimed"]) == (2, 1)
+
+
+def test_a_run_that_is_due_within_the_tick_is_launched_at_its_start_time_and_not_before(world: World) -> None:
+    world.add("soon", in_seconds=5)
+    due = world.clock.now() + timedelta(seconds=5)
+    world.tick()
+    assert world.platform.launched["soon-1"] == due
+    assert world.api.claims == ["soon"]
+
+
+def test_a_run_that_is_waited_for_is_read_again_before_its_claim(world: World) -> None:
+    world.add("soon", in_seconds=5)
+    world.tick()
+    # Once when it was found, once when it was due, once after its launch.
+    assert len(world.api.polled_before) == 3
+
+
+def test_nothing_is_asked_for_that_falls_due_after_the_last_claim_of_the_tick(world: World) -> None:
+    world.add("later", in_seconds=9)
+    begun = world.clock.now()
+    assert world.tick(seconds=10)["found"] == 0
+    assert world.api.polled_before == [begun + timedelta(seconds=8)]
+
+
+def test_no_more_is_claimed_than_can_be_launched_in_time(world: World) -> None:
+    world.add(*(f"run{i}" for i in range(10)))
+    world.platform.room_for = 4
+    world.agent.tick(world.clock.now() + timedelta(seconds=10))
+    assert len(world.api.claims) == 10, "the rest is claimed after the first have been launched"
+    assert [outcome.run.id for outcome in world.api.recorded[:4]] == ["run0", "run1", "run2", "run3"]
+
+
+def test_nothing_is_claimed_after_the_deadline_but_what_was_launched_is_recorded(world: World) -> None:
+    world.add(*(f"run{i}" for i in range(30)))
+    world.platform.build_seconds = 0.1
+    world.tick(seconds=3)
+    assert world.answers() == dict.fromkeys([f"run{i}" for i in range(25)], Answer.LAUNCHED)
+
+
+def test_what_took_too_long_to_build_is_read_again_before_it_is_claimed(world: World) -> None:
+    world.add("slow")
+    world.platform.build_seconds = READING_AGE_LIMIT_SECONDS + 1
+    world.tick(seconds=10)
+    assert world.api.claims == []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "answer"),
+    [
+        (LaunchRejected("no such image"), Answer.REFUSED_FOR_GOOD),
+        (LaunchDeferred("throttled"), Answer.REFUSED_FOR_NOW),
+        (LaunchUnknown("time-out"), Answer.UNKNOWN),
+        (RuntimeError("a bug"), Answer.UNKNOWN),
+    ],
+)
+def test_each_answer_of_the_platform_is_recorded_as_such_and_the_other_runs_go_on(
+    world: World, trouble: Exception, answer: Answer
+) -> None:
+    world.add("bad", "good")
+    world.platform.launch_troubles = {"bad": trouble}
+    world.tick()
+    assert world.answers() == {"bad": answer, "good": Answer.LAUNCHED}
+
+
+def test_a_run_that_cannot_be_built_fails_without_a_claim(world: World) -> None:
+    world.add("bad", "good")
+    world.platform.build_troubles = {"bad": UnsupportedRun("a DockerRun")}
+    world.tick()
+    assert world.answers() == {"bad": Answer.IMPOSSIBLE, "good": Answer.LAUNCHED}
+    assert world.api.claims == ["good"]
+
+
+def test_a_run_that_breaks_the_builder_fails_alone(world: World) -> None:
+    world.add("poison", "good")
+    world.platform.build_troubles = {"poison": ZeroDivisionError("poison")}
+    world.tick()
+    assert world.answers() == {"poison": Answer.IMPOSSIBLE, "good": Answer.LAUNCHED}
+
+
+def test_a_look_up_that_fails_for_now_leaves_the_run_for_another_tick(world: World) -> None:
+    world.add("unlucky")
+    world.platform.build_troubles = {"unlucky": LaunchDeferred("throttled")}
+    report = world.tick()
+    assert world.api.claims == []
+    assert world.api.recorded == []
+    assert "throttled" in report["errors"][0]
+    world.platform.build_troubles = {}
+    world.tick()
+    assert world.answers() == {"unlucky": Answer.LAUNCHED}
+
+
+def test_a_fault_of_the_agents_own_fails_one_run_gives_the_others_back_and_ends_the_tick(world: World) -> None:
+    world.add(*(f"run{i}" for i in range(30)))
+    world.platform.launch_troubles = {f"run{i}": LaunchForbidden("not allowed") for i in range(30)}
+    world.tick()
+    answers = list(world.answers().values())
+    assert answers.count(Answer.REFUSED_FOR_GOOD) == 1
+    assert answers.count(Answer.REFUSED_FOR_NOW) == 24
+    assert len(world.api.claims) == 25, "nothing is claimed after the fault showed"
+
+
+def test_a_fault_of_the_agents_own_that_shows_while_building_claims_nothing(world: World) -> None:
+    world.add("a", "b", "c")
+    world.platform.build_troubles = {"b": LaunchForbidden("no default VPC")}
+    world.tick()
+    assert world.api.claims == []
+    assert world.answers() == {"b": Answer.IMPOSSIBLE}
+
+
+def test_a_tick_whose_first_poll_fails_raises(world: World) -> None:
+    world.api.away_after_polls = 0
+    with pytest.raises(PrefectUnreachable):
+        world.tick()
+
+
+def test_a_tick_that_loses_the_api_later_reports_it(world: World) -> None:
+    world.add("a")
+    world.api.away_after_polls = 1
+    report = world.tick()
+    assert report["launched"] == 1
+    assert report["errors"] == ["away"]
+
+
+def test_a_preview_builds_and_claims_nothing(world: World) -> None:
+    world.add("good", "bad")
+    world.platform.build_troubles = {"bad": UnsupportedRun("a DockerRun")}
+    previews = world.agent.preview(world.clock.now())
+    assert [(preview.request, preview.problem) for preview in previews] == [("good", None), (None, "a DockerRun")]
+    assert world.api.claims == []
+
+
+def test_an_orphan_is_launched_again_with_the_key_of_its_claim(world: World) -> None:
+    world.orphan("lost", age_seconds=100)
+    report = world.recover()
+    assert list(world.platform.launched) == ["lost-1"]
+    assert world.answers() == {"lost": Answer.LAUNCHED}
+    assert (report["recovered"], report["claimed"], report["launched"]) == (1, 0, 1)
+
+
+def test_a_tick_between_two_scheduled_ones_recovers_nothing(world: World) -> None:
+    world.orphan("lost", age_seconds=100)
+    world.tick()
+    assert world.platform.launched == {}
+
+
+def test_an_orphan_that_the_platform_may_have_forgotten_is_never_launched_with_its_key(world: World) -> None:
+    world.orphan("old", age_seconds=51 * 60)
+    world.recover()
+    assert world.platform.launched == {}
+    assert world.answers() == {"old": Answer.REFUSED_FOR_NOW}
+
+
+def test_an_old_orphan_that_lives_is_recorded(world: World) -> None:
+    world.orphan("old", age_seconds=51 * 60)
+    world.platform.alive = {"old": Alive("Task old", "old-1")}
+    world.recover()
+    assert [(outcome.answer, outcome.text) for outcome in world.api.recorded] == [(Answer.LAUNCHED, "Task old")]
+
+
+def test_an_orphan_that_cannot_be_built_any_more_fails_under_its_claim(world: World) -> None:
+    world.orphan("bad", age_seconds=100)
+    world.platform.build_troubles = {"bad": UnsupportedRun("a DockerRun")}
+    world.recover()
+    assert [(outcome.answer, outcome.claim) for outcome in world.api.recorded] == [
+        (Answer.IMPOSSIBLE, world.api.orphans[0].claim)
+    ]
+
+
+def test_a_run_that_was_launched_before_and_lives_is_adopted_and_not_launched_twice(world: World) -> None:
+    world.add("again")
+    world.api.runs = [replace(run, was_claimed_before=True) for run in world.api.runs]
+    world.platform.alive = {"again": Alive("Task older", "another-key")}
+    world.tick()
+    assert world.platform.launched == {}
+    assert [(outcome.answer, outcome.text) for outcome in world.api.recorded] == [(Answer.LAUNCHED, "Task older")]
+
+
+def test_a_retry_waits_for_the_end_of_the_container_that_ran_before(world: World) -> None:
+    world.add("retry")
+    due = (TaskRun("task-1", 3),)
+    world.api.runs = [replace(run, was_claimed_before=True, due_task_runs=due) for run in world.api.runs]
+    world.platform.alive = {"retry": Alive("Task older", "another-key")}
+    world.tick()
+    assert world.answers() == {"retry": Answer.REFUSED_FOR_NOW}
+    assert world.platform.launched == {}

@@ -1,0 +1,201 @@
+"""What people type: help, bad input, and the commands themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from chalicelib.cli.commands import start, tick
+from chalicelib.cli.options import COMMANDS, read_command_line
+from chalicelib.errors import PrefectUnreachable, SettingsError
+from chalicelib.outcomes import Answer, TickReport
+from chalicelib.settings import SETTINGS, load_settings
+
+ROOT = Path(__file__).parents[2]
+CANARY = "pnu_8Qcanary"
+
+
+def prefect_agent(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    command = [sys.executable, "-m", "chalicelib.cli", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=clean | environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+
+
+# Help
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"], ["fly", "-h"]])
+def test_the_bare_command_and_help_show_every_command_with_examples(arguments: list[str]) -> None:
+    done = prefect_agent(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(f"  {command} ecs" in done.stdout for command in COMMANDS)
+    assert "examples:\n  prefect-agent start ecs --label" in done.stdout
+    assert "exit codes:" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("rest", [["-h"], ["ecs", "--help"], ["ecs", "--label", "x", "-h"], ["ecs", "--wrong", "-h"]])
+def test_help_after_a_command_shows_every_option_of_it(command: str, rest: list[str]) -> None:
+    text = read_command_line([command, *rest]).text
+    assert text.startswith(f"usage: prefect-agent {command} ecs")
+    assert all(flag in text for setting in SETTINGS for flag in setting.flags)
+    assert ("--dry-run" in text) == (command == "tick")
+    assert "examples:" in text
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    done = prefect_agent("--version")
+    assert (done.returncode, done.stdout) == (0, f"prefect-agent {version('prefect-agent-lambda')}\n")
+
+
+# Options
+
+
+def test_every_option_of_prefects_ecs_agent_is_understood() -> None:
+    typed = (
+        "start ecs --api http://host:4200 --key k --tenant-id 6e3ad6c1-55a2-4a16-8e1a-3c1b6f0c3b52 --name n "
+        "--label b --label a --env A=1 --env B=x=y --max-polls 2 --log-level debug --no-cloud-logs --cluster c "
+        "--launch-type ec2 --task-role-arn arn:aws:iam::111122223333:role/t "
+        "--execution-role-arn arn:aws:iam::111122223333:role/e --task-definition t.yaml --run-task-kwargs r.yaml"
+    )
+    line = read_command_line(typed.split())
+    settings = load_settings({}, line.flags)
+    assert (line.command, line.platform, line.dry_run) == ("start", "ecs", False)
+    assert (settings.labels, settings.env_vars) == (("a", "b"), {"A": "1", "B": "x=y"})
+    assert (settings.max_polls, settings.log_level, settings.send_flow_run_logs) == (2, "DEBUG", False)
+    assert (settings.cluster, settings.launch_type, settings.name) == ("c", "EC2", "n")
+    assert (settings.task_definition_path, settings.run_task_kwargs_path) == ("t.yaml", "r.yaml")
+
+
+def test_short_options_mean_the_same_as_long_ones() -> None:
+    pairs = [("-a", "--api"), ("-k", "--key"), ("-t", "--token"), ("-n", "--name"), ("-l", "--label"), ("-e", "--env")]
+    for short, long in pairs:
+        line = read_command_line(["tick", "ecs", short, "x"])
+        assert line.flags
+        assert line == read_command_line(["tick", "ecs", long, "x"])
+
+
+def test_an_option_that_is_not_given_leaves_the_environment_alone() -> None:
+    assert read_command_line(["tick", "ecs", "--dry-run"]).flags == {}
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("fly", '"fly" is not a command'),
+        ("start", "no platform is given; this version launches on ecs only: write prefect-agent start ecs"),
+        ("start --label dev", "no platform is given; this version launches on ecs only"),
+        ("start local", '"local" is not available; this version launches on ecs only'),
+        ("tick kubernetes", "write prefect-agent tick ecs"),
+        ("start ecs --lable dev", "--lable is not an option; did you mean --label?"),
+        ("start ecs --dry-run", "--dry-run is not an option"),
+        ("start ecs --clust x", "--clust is not an option; did you mean --cluster?"),
+        ("start ecs --label", "argument --label/-l: expected one argument"),
+        ("start ecs --label a,b", '--label: "a,b" holds a comma'),
+        ("tick ecs --env A", "--env: has no `=` in assignment 1; write NAME=VALUE"),
+        ("tick ecs --max-polls many", '--max-polls: "many" is not a whole number'),
+        (f"start ecs --kee {CANARY}", "--kee is not an option; did you mean --key?"),
+        (f"start ecs --kee={CANARY}", "--kee is not an option; did you mean --key?"),
+        (f"start ecs {CANARY}", "there is a word that belongs to no option"),
+        (f"start ecs --key {CANARY} --token {CANARY}", "--token: contradicts --key; give one of them"),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_to_do(typed: str, expected: str) -> None:
+    done = prefect_agent(*typed.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("prefect-agent: ")
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert CANARY not in done.stderr
+
+
+def test_three_mistakes_at_once_are_three_lines_and_no_traceback() -> None:
+    done = prefect_agent("tick", "ecs", "--label", "a,b", AGENT_CLUSTR="x", PREFECT__CLOUD__API="nowhere")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert sorted(line.split(":")[1].strip() for line in done.stderr.splitlines()) == [
+        "--label",
+        "AGENT_CLUSTR",
+        "PREFECT__CLOUD__API",
+    ]
+
+
+def test_bad_input_is_told_before_anything_heavy_is_imported() -> None:
+    code = (
+        "import sys; from chalicelib.cli.commands import main; code = main(['start', 'ecs', '--max-polls', 'x']);"
+        "print(code, {'boto3', 'botocore', 'requests', 'yaml', 'chalice', 'chalicelib.bootstrap'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "2 set()\n"
+
+
+# The commands
+
+
+class ScriptedAgent:
+    """An agent whose ticks answer by a script, and that remembers their deadlines."""
+
+    def __init__(self, *answers: TickReport | Exception) -> None:
+        self.answers = list(answers)
+        self.deadlines: list[datetime] = []
+
+    def tick(self, deadline: datetime, recovers: bool = False) -> TickReport:
+        self.deadlines.append(deadline)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def test_tick_prints_its_report_as_one_json_line(capsys: pytest.CaptureFixture[str]) -> None:
+    report = TickReport(claimed=2, answers=Counter({Answer.LAUNCHED: 2}), errors=["one"])
+    assert tick(ScriptedAgent(report), load_settings({})) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == report.as_dict()
+
+
+def test_tick_gives_its_agent_one_cadence_of_time() -> None:
+    agent = ScriptedAgent(TickReport())
+    before = datetime.now(UTC)
+    tick(agent, load_settings({"AGENT_CADENCE_SECONDS": "30"}))
+    assert before + timedelta(seconds=30) <= agent.deadlines[0] <= datetime.now(UTC) + timedelta(seconds=30)
+
+
+def test_tick_fails_when_prefect_is_away() -> None:
+    with pytest.raises(PrefectUnreachable):
+        tick(ScriptedAgent(PrefectUnreachable("away")), load_settings({}))
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([TickReport(), TickReport()], 0),
+        ([PrefectUnreachable("away"), TickReport()], 0),
+        ([TickReport(), PrefectUnreachable("away")], 1),
+    ],
+)
+def test_start_ticks_max_polls_times_and_answers_for_the_last(
+    answers: list[TickReport | Exception], expected: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = ScriptedAgent(*answers)
+    assert start(agent, load_settings({}, {"max_polls": 2})) == expected
+    assert len(agent.deadlines) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_start_ends_on_settings_that_turn_out_wrong() -> None:
+    agent = ScriptedAgent(SettingsError(["AGENT_CLUSTER: no such cluster"]))
+    with pytest.raises(SettingsError, match="no such cluster"):
+        start(agent, load_settings({}))

@@ -1,0 +1,106 @@
+"""The network of tasks when nobody has named one, asked of moto's EC2 over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from chalicelib.errors import LaunchDeferred, LaunchForbidden, SettingsError
+from chalicelib.launchers.aws import AwsClients
+from chalicelib.launchers.network import DefaultNetwork, infer_network
+
+
+@pytest.fixture(scope="module")
+def moto_url() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def ec2(moto_url: str) -> Iterator[Any]:
+    """A client in a region of its own for each test, so that no test sees another's network."""
+    client = client_of(moto_url, "eu-west-3")
+    yield client
+    client.close()
+
+
+def client_of(url: str, region: str) -> Any:
+    return boto3.client(
+        "ec2", endpoint_url=url, region_name=region, aws_access_key_id="key", aws_secret_access_key="secret"
+    )
+
+
+class Unordered:
+    """A client whose EC2 lists subnets in the order it likes."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.asked = 0
+
+    def describe_vpcs(self, **parameters: Any) -> Any:
+        self.asked += 1
+        return self.client.describe_vpcs(**parameters)
+
+    def describe_subnets(self, **parameters: Any) -> Any:
+        answer = self.client.describe_subnets(**parameters)
+        return {"Subnets": sorted(answer["Subnets"], key=lambda subnet: subnet["SubnetId"], reverse=True)}
+
+
+def test_tasks_run_in_the_default_vpcs_subnets_in_one_order_with_a_public_address(ec2: Any) -> None:
+    known = {subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"] if subnet["DefaultForAz"]}
+    ec2.create_subnet(VpcId=ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"], CidrBlock="10.0.0.0/24")
+    network = infer_network(Unordered(ec2))
+    assert len(known) > 1
+    assert network == {"awsvpcConfiguration": {"subnets": sorted(known), "assignPublicIp": "ENABLED"}}
+
+
+def test_the_network_is_asked_for_once_in_a_process(ec2: Any) -> None:
+    client = Unordered(ec2)
+    network = DefaultNetwork(lambda: client)
+    assert network.find() == network.find()
+    assert client.asked == 1
+
+
+def test_no_default_vpc_is_the_agents_fault_and_the_message_names_the_settings(moto_url: str) -> None:
+    client = client_of(moto_url, "eu-north-1")
+    for subnet in client.describe_subnets()["Subnets"]:
+        client.delete_subnet(SubnetId=subnet["SubnetId"])
+    with pytest.raises(LaunchForbidden, match=r"has no subnets .*AGENT_SUBNETS.*--run-task-kwargs"):
+        infer_network(client)
+    for vpc in client.describe_vpcs()["Vpcs"]:
+        client.delete_vpc(VpcId=vpc["VpcId"])
+    with pytest.raises(LaunchForbidden, match=r"no default VPC .*AGENT_SUBNETS.*--run-task-kwargs"):
+        infer_network(client)
+    client.close()
+
+
+def test_while_ec2_is_away_the_run_waits() -> None:
+    client = client_of("http://127.0.0.1:9", "eu-west-3")
+    with pytest.raises(LaunchDeferred, match="AGENT_SUBNETS"):
+        infer_network(client)
+    client.close()
+
+
+def test_a_client_is_made_once_in_the_environments_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-west-3")
+    clients = AwsClients()
+    assert (clients.ec2() is clients.ec2(), clients.ec2().meta.region_name) == (True, "eu-west-3")
+    clients.close()
+
+
+def test_without_a_region_the_message_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    clients = AwsClients()
+    with pytest.raises(SettingsError, match="AWS_REGION"):
+        clients.ecs()
+    with pytest.raises(LaunchForbidden, match="AWS_REGION"):
+        DefaultNetwork(clients.ec2).find()

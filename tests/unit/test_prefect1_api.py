@@ -1,0 +1,478 @@
+"""Our Prefect 1 client against the double of the server: what it asks, what it writes, what it makes of trouble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from chalicelib.errors import PrefectRejected, PrefectUnauthorized, PrefectUnreachable
+from chalicelib.flow_runs import Claim, FlowRun, Place
+from chalicelib.outcomes import Answer, Outcome
+from chalicelib.prefect_api.prefect1 import ORPHAN_AGE_SECONDS, Prefect1API
+from tests.doubles.clock import TurnedClock
+from tests.doubles.prefect1 import Prefect1Server
+from tests.prefect1_agents import make_api
+
+PLACE = Place("ecs", "flows")
+
+
+@pytest.fixture
+def clock() -> TurnedClock:
+    return TurnedClock()
+
+
+@pytest.fixture
+def server(clock: TurnedClock) -> Iterator[Prefect1Server]:
+    with Prefect1Server(clock=clock) as double:
+        yield double
+
+
+@pytest.fixture
+def api(server: Prefect1Server, clock: TurnedClock) -> Prefect1API:
+    return make_api(server, clock)
+
+
+def fields_of(server: Prefect1Server) -> list[tuple[str, ...]]:
+    return [request.field_names for request in server.requests]
+
+
+def soon(clock: TurnedClock) -> datetime:
+    return clock.now() + timedelta(seconds=8)
+
+
+def poll(api: Prefect1API) -> list[FlowRun]:
+    return api.record_and_poll([], api.clock.now() + timedelta(seconds=8))
+
+
+def claim_all(api: Prefect1API) -> list[Claim]:
+    return api.claim(poll(api), PLACE)
+
+
+def record(api: Prefect1API, claim: Claim, answer: Answer, text: str, agent_fault: bool = False) -> None:
+    api.record_and_poll([Outcome(claim.run, answer, text, claim, agent_fault)], api.clock.now())
+
+
+# Signing in
+
+
+def test_signing_in_costs_two_requests_and_later_polls_one(server: Prefect1Server, api: Prefect1API) -> None:
+    poll(api)
+    poll(api)
+    assert fields_of(server) == [("tenant",), ("register_agent",), ("get_runs_in_queue",), ("get_runs_in_queue",)]
+
+
+def test_a_tenant_from_the_settings_is_not_asked_for(server: Prefect1Server, clock: TurnedClock) -> None:
+    poll(make_api(server, clock, tenant_id=server.tenant_id))
+    assert fields_of(server) == [("register_agent",), ("get_runs_in_queue",)]
+
+
+def test_two_containers_of_one_agent_are_one_agent_to_the_server(server: Prefect1Server, clock: TurnedClock) -> None:
+    poll(make_api(server, clock, labels=["b", "a"]))
+    poll(make_api(server, clock, labels=["a", "b"]))
+    assert [agent["name"] for agent in server.agents()] == ["lambda"]
+    assert server.agents()[0]["last_queried"] == clock.now()
+
+
+def test_a_server_without_a_tenant_says_how_to_make_one(clock: TurnedClock) -> None:
+    with Prefect1Server(clock=clock, tenant=False) as server, pytest.raises(PrefectRejected, match="create-tenant"):
+        poll(make_api(server, clock))
+
+
+def test_on_cloud_the_tenant_follows_from_the_key(clock: TurnedClock) -> None:
+    tenant = "11111111-2222-3333-4444-555555555555"
+    with Prefect1Server(clock=clock, cloud=True, api_keys={"key": tenant}) as server:
+        api = make_api(server, clock, key="key", backend="cloud")
+        poll(api)
+        assert api.tenant_id == tenant
+        assert fields_of(server) == [("auth_info",), ("register_agent",), ("get_runs_in_queue",)]
+        assert server.requests[-1].headers["X-PREFECT-TENANT-ID"] == tenant
+
+
+def test_on_cloud_an_older_runner_token_has_the_tenant_that_it_sees(clock: TurnedClock) -> None:
+    tenant = "11111111-2222-3333-4444-555555555555"
+    with Prefect1Server(clock=clock, cloud=True, runner_tokens={"runner": tenant}) as server:
+        api = make_api(server, clock, key="runner", backend="cloud")
+        poll(api)
+        assert api.tenant_id == tenant
+
+
+def test_a_wrong_key_is_unauthorized_and_the_message_does_not_show_it(clock: TurnedClock) -> None:
+    with Prefect1Server(clock=clock, cloud=True) as server:
+        with pytest.raises(PrefectUnauthorized, match="PREFECT__CLOUD__API_KEY") as caught:
+            poll(make_api(server, clock, key="wrong-key", backend="cloud"))
+        assert "wrong-key" not in str(caught.value)
+
+
+# Polling
+
+
+def test_only_runs_whose_labels_are_all_ours_are_found(server: Prefect1Server, clock: TurnedClock) -> None:
+    ours = server.add_flow_run(labels=["dev"])
+    server.add_flow_run(labels=["dev", "gpu"])
+    server.add_flow_run()
+    assert [run.id for run in poll(make_api(server, clock, labels=["dev", "eu"]))] == [ours]
+
+
+def test_without_labels_only_runs_without_labels_are_found(server: Prefect1Server, api: Prefect1API) -> None:
+    server.add_flow_run(labels=["dev"])
+    plain = server.add_flow_run()
+    assert [run.id for run in poll(api)] == [plain]
+
+
+def test_a_run_that_is_due_soon_is_found_with_its_start_time(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    start = clock.now() + timedelta(seconds=5)
+    run_id = server.add_flow_run(start_time=start)
+    server.add_flow_run(start_time=clock.now() + timedelta(seconds=40))
+    assert [(run.id, run.start_time) for run in poll(api)] == [(run_id, start)]
+
+
+def test_a_retry_is_found_once_its_process_has_had_its_chance(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    run_id = server.add_flow_run(state={"type": "Running"})
+    server.add_task_run(run_id, state={"type": "Retrying", "start_time": clock.now().isoformat(), "run_count": 1})
+    assert poll(api) == []
+    clock.turn(4)
+    assert [(run.id, run.is_retry) for run in poll(api)] == [(run_id, True)]
+
+
+# Claiming
+
+
+def test_a_claim_is_submitted_and_identifies_the_deployment(server: Prefect1Server, api: Prefect1API) -> None:
+    run_id = server.add_flow_run()
+    (claim,) = claim_all(api)
+    row = server.flow_run(run_id)
+    assert row["state"] == "Submitted"
+    context = row["serialized_state"]["context"]
+    assert {name: context[name] for name in ("agent", "platform", "place", "key")} == {
+        "agent": "lambda",
+        "platform": "ecs",
+        "place": "flows",
+        "key": claim.key,
+    }
+    assert all(word in row["state_message"] for word in ("lambda", "ecs:flows", claim.key))
+    assert row["agent_id"] == server.agents()[0]["id"]
+
+
+def test_all_claims_of_a_page_are_one_request(server: Prefect1Server, api: Prefect1API) -> None:
+    for _ in range(25):
+        server.add_flow_run()
+    runs = poll(api)
+    server.forget_requests()
+    assert len(api.claim(runs, PLACE)) == 25
+    assert fields_of(server) == [("set_flow_run_states",) * 25]
+
+
+def test_of_two_agents_one_gets_the_run(server: Prefect1Server, clock: TurnedClock) -> None:
+    server.add_flow_run()
+    one, other = make_api(server, clock), make_api(server, clock)
+    runs, same_runs = poll(one), poll(other)
+    assert len(one.claim(runs, PLACE)) == 1
+    assert other.claim(same_runs, PLACE) == []
+
+
+def test_a_claim_whose_reply_was_lost_is_read_back_and_kept(server: Prefect1Server, api: Prefect1API) -> None:
+    run_id = server.add_flow_run()
+    runs = poll(api)
+    server.faults.add(when="set_flow_run_states", then="cut_after")
+    assert [claim.run.id for claim in api.claim(runs, PLACE)] == [run_id]
+
+
+def test_a_claim_that_never_reached_the_server_is_made_again(server: Prefect1Server, api: Prefect1API) -> None:
+    server.add_flow_run()
+    runs = poll(api)
+    server.faults.add(when="set_flow_run_states", then="cut_before")
+    assert len(api.claim(runs, PLACE)) == 1
+
+
+def test_a_refused_claim_does_not_cost_the_others_theirs(server: Prefect1Server, api: Prefect1API) -> None:
+    gone, there = server.add_flow_run(), server.add_flow_run()
+    runs = poll(api)
+    server.delete_flow_run(gone)
+    assert [claim.run.id for claim in api.claim(runs, PLACE)] == [there]
+
+
+def test_the_claim_of_a_retry_is_its_task_runs_and_leaves_the_flow_run_running(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    run_id = server.add_flow_run(state={"type": "Running"})
+    due = (clock.now() - timedelta(seconds=5)).isoformat()
+    task_run = server.add_task_run(run_id, state={"type": "Retrying", "start_time": due, "run_count": 1})
+    (claim,) = claim_all(api)
+    assert server.flow_run(run_id)["state"] == "Running"
+    assert server.task_run(task_run)["state"] == "Submitted"
+    assert server.task_run(task_run)["serialized_state"]["context"]["key"] == claim.key
+    assert poll(api) == [], "a Running run with a Submitted task run is taken"
+
+
+def test_the_next_claim_of_a_run_has_another_key(server: Prefect1Server, api: Prefect1API, clock: TurnedClock) -> None:
+    server.add_flow_run()
+    (first,) = claim_all(api)
+    record(api, first, Answer.REFUSED_FOR_NOW, "throttled")
+    clock.turn(36)
+    (second,) = claim_all(api)
+    assert first.run.id == second.run.id
+    assert first.key != second.key
+
+
+# Recording
+
+
+def test_a_launch_is_logged_with_its_identification_and_key(server: Prefect1Server, api: Prefect1API) -> None:
+    run_id = server.add_flow_run()
+    (claim,) = claim_all(api)
+    record(api, claim, Answer.LAUNCHED, "Task arn:1")
+    (line,) = server.logs(run_id)
+    assert (line["level"], line["message"], line["name"]) == ("INFO", "Submitted for execution: Task arn:1", "lambda")
+    assert line["info"] == {"key": claim.key}
+
+
+def test_outcomes_and_the_next_poll_are_one_request(server: Prefect1Server, api: Prefect1API) -> None:
+    for _ in range(3):
+        server.add_flow_run()
+    claims = claim_all(api)
+    server.forget_requests()
+    api.record_and_poll([Outcome(claim.run, Answer.LAUNCHED, "Task", claim) for claim in claims], api.clock.now())
+    assert fields_of(server) == [("write_run_logs",) * 3 + ("get_runs_in_queue",)]
+
+
+def test_a_refusal_for_good_is_failed_with_the_reason_in_state_and_log(
+    server: Prefect1Server, api: Prefect1API
+) -> None:
+    run_id = server.add_flow_run()
+    (claim,) = claim_all(api)
+    record(api, claim, Answer.REFUSED_FOR_GOOD, "no such\x00 image")
+    assert (server.flow_run(run_id)["state"], server.flow_run(run_id)["state_message"]) == ("Failed", "no such image")
+    assert [(line["level"], line["message"]) for line in server.logs(run_id)] == [("ERROR", "no such image")]
+
+
+def test_a_refusal_for_now_gives_the_run_back_after_the_lock_with_the_reason(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    run_id = server.add_flow_run()
+    (claim,) = claim_all(api)
+    record(api, claim, Answer.REFUSED_FOR_NOW, "throttled")
+    row = server.flow_run(run_id)
+    assert row["state"] == "Scheduled"
+    assert "throttled" in row["state_message"]
+    assert row["state_start_time"] - clock.now() > timedelta(seconds=31)
+    clock.turn(36)
+    assert len(claim_all(api)) == 1
+
+
+def test_a_run_that_is_refused_for_longer_than_the_deadline_fails_with_that_reason(
+    server: Prefect1Server, clock: TurnedClock
+) -> None:
+    api = make_api(server, clock, defer_deadline_seconds=100)
+    run_id = server.add_flow_run()
+    for _ in range(4):
+        for claim in claim_all(api):
+            record(api, claim, Answer.REFUSED_FOR_NOW, "no capacity")
+        clock.turn(36)
+    assert server.flow_run(run_id)["state"] == "Failed"
+    assert "no capacity" in server.flow_run(run_id)["state_message"]
+
+
+def test_a_retry_that_is_refused_for_now_keeps_its_kind_and_count(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    run_id = server.add_flow_run(state={"type": "Running"})
+    due = (clock.now() - timedelta(seconds=5)).isoformat()
+    task_run = server.add_task_run(run_id, state={"type": "Retrying", "start_time": due, "run_count": 2})
+    (claim,) = claim_all(api)
+    record(api, claim, Answer.REFUSED_FOR_NOW, "throttled")
+    state = server.task_run(task_run)["serialized_state"]
+    assert (state["type"], state["run_count"]) == ("Retrying", 2)
+    assert server.flow_run(run_id)["state"] == "Running"
+    clock.turn(40)
+    assert len(claim_all(api)) == 1
+
+
+@pytest.mark.parametrize("answer", [Answer.REFUSED_FOR_GOOD, Answer.REFUSED_FOR_NOW])
+@pytest.mark.parametrize("state", ["Cancelled", "Success", "Running"])
+def test_a_run_that_moved_on_is_left_alone(
+    server: Prefect1Server, api: Prefect1API, answer: Answer, state: str
+) -> None:
+    run_id = server.add_flow_run()
+    (claim,) = claim_all(api)
+    server.set_state(run_id, {"type": state})
+    record(api, claim, answer, "whatever")
+    assert server.flow_run(run_id)["state"] == state
+    assert server.logs(run_id) == []
+
+
+def test_a_run_that_cannot_be_built_fails_unless_somebody_took_it_meanwhile(
+    server: Prefect1Server, api: Prefect1API
+) -> None:
+    untouched, taken = server.add_flow_run(), server.add_flow_run()
+    outcomes = [Outcome(run, Answer.IMPOSSIBLE, "a DockerRun") for run in poll(api)]
+    server.set_state(taken, {"type": "Submitted"})
+    api.record_and_poll(outcomes, api.clock.now())
+    assert server.flow_run(untouched)["state"] == "Failed"
+    assert server.flow_run(taken)["state"] == "Submitted"
+
+
+def test_a_run_that_was_deleted_does_not_cost_the_others_their_record(server: Prefect1Server, api: Prefect1API) -> None:
+    ids = [server.add_flow_run() for _ in range(3)]
+    claims = claim_all(api)
+    server.delete_flow_run(ids[1])
+    api.record_and_poll([Outcome(claim.run, Answer.LAUNCHED, "Task", claim) for claim in claims], api.clock.now())
+    assert [len(server.logs(run_id)) for run_id in (ids[0], ids[2])] == [1, 1]
+
+
+# Trouble
+
+
+@pytest.mark.parametrize("then", ["status", "api_error", "cut_before", "cut_after"])
+def test_transient_trouble_is_overcome(server: Prefect1Server, api: Prefect1API, then: Any) -> None:
+    run_id = server.add_flow_run()
+    poll(api)
+    server.faults.add(when="get_runs_in_queue", then=then, times=2)
+    assert [run.id for run in poll(api)] == [run_id]
+
+
+def test_retry_after_is_honoured(server: Prefect1Server, api: Prefect1API, clock: TurnedClock) -> None:
+    poll(api)
+    server.faults.add(then="status", status=429, headers={"Retry-After": "7"})
+    begun = clock.now()
+    poll(api)
+    assert (clock.now() - begun).total_seconds() == 7
+
+
+def test_an_api_that_asks_for_a_long_pause_is_away(server: Prefect1Server, api: Prefect1API) -> None:
+    server.faults.add(then="status", status=429, headers={"Retry-After": "600"}, times=None)
+    with pytest.raises(PrefectUnreachable, match="600"):
+        poll(api)
+
+
+@pytest.mark.parametrize("then", ["status", "api_error", "cut_before"])
+def test_an_api_that_stays_away_is_unreachable(server: Prefect1Server, api: Prefect1API, then: Any) -> None:
+    server.faults.add(then=then, times=None)
+    with pytest.raises(PrefectUnreachable):
+        poll(api)
+
+
+def test_an_api_that_answers_html_is_said_to_be_the_wrong_address(server: Prefect1Server, api: Prefect1API) -> None:
+    server.faults.add(then="html", times=None)
+    with pytest.raises(PrefectUnreachable, match="PREFECT__CLOUD__API"):
+        poll(api)
+
+
+def test_a_claim_of_which_nothing_is_heard_again_raises(server: Prefect1Server, api: Prefect1API) -> None:
+    server.add_flow_run()
+    runs = poll(api)
+    server.faults.add(when="set_flow_run_states", then="cut_after", times=None)
+    with pytest.raises(PrefectUnreachable):
+        api.claim(runs, PLACE)
+
+
+# Orphans
+
+
+def test_a_claim_without_a_sign_of_launch_is_an_orphan_once_it_is_older_than_any_tick(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    run_id = server.add_flow_run()
+    (claim,) = claim_all(api)
+    clock.turn(ORPHAN_AGE_SECONDS - 1)
+    assert api.find_orphans(PLACE) == []
+    clock.turn(2)
+    (orphan,) = api.find_orphans(PLACE)
+    assert (orphan.claim.run.id, orphan.claim.key) == (run_id, claim.key)
+    assert orphan.claim.run.flow == claim.run.flow
+    assert orphan.claim.run.run_config == claim.run.run_config
+
+
+def test_a_recorded_launch_is_no_orphan(server: Prefect1Server, api: Prefect1API, clock: TurnedClock) -> None:
+    server.add_flow_run()
+    (claim,) = claim_all(api)
+    record(api, claim, Answer.LAUNCHED, "Task arn:1")
+    clock.turn(ORPHAN_AGE_SECONDS + 1)
+    assert api.find_orphans(PLACE) == []
+
+
+def test_the_sign_of_an_earlier_launch_does_not_stand_for_a_later_claim(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    run_id = server.add_flow_run()
+    (first,) = claim_all(api)
+    record(api, first, Answer.LAUNCHED, "Task arn:1")
+    clock.turn(60)
+    server.set_state(run_id, {"type": "Scheduled", "start_time": clock.now().isoformat()})
+    (second,) = claim_all(api)
+    assert second.run.was_claimed_before
+    clock.turn(ORPHAN_AGE_SECONDS + 1)
+    assert [orphan.claim.key for orphan in api.find_orphans(PLACE)] == [second.key]
+
+
+def test_claims_of_another_agent_or_for_another_place_are_not_ours(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    server.add_flow_run()
+    claim_all(api)
+    clock.turn(ORPHAN_AGE_SECONDS + 1)
+    assert make_api(server, clock, name="another").find_orphans(PLACE) == []
+    assert api.find_orphans(Place("ecs", "another-cluster")) == []
+
+
+def test_an_orphaned_retry_is_found_with_the_states_its_task_runs_had(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    run_id = server.add_flow_run(state={"type": "Running"})
+    due = (clock.now() - timedelta(seconds=5)).isoformat()
+    server.add_task_run(run_id, state={"type": "Retrying", "start_time": due, "run_count": 2})
+    (claim,) = claim_all(api)
+    clock.turn(ORPHAN_AGE_SECONDS + 1)
+    (orphan,) = api.find_orphans(PLACE)
+    assert orphan.claim.key == claim.key
+    assert [task.state["type"] for task in orphan.claim.run.due_task_runs] == ["Retrying"]
+
+
+# Health
+
+
+def test_health_is_read_in_one_request_without_polling_or_registering(
+    server: Prefect1Server, clock: TurnedClock
+) -> None:
+    facts = make_api(server, clock, tenant_id=server.tenant_id).health_facts(clock.now())
+    assert fields_of(server) == [("agent", "flow_run", "flow_run")]
+    assert facts.last_polled is None
+    assert server.agents() == []
+
+
+def test_health_knows_the_latest_poll_and_the_oldest_due_run_of_our_labels(
+    server: Prefect1Server, clock: TurnedClock
+) -> None:
+    api = make_api(server, clock, labels=["dev"])
+    poll(api)
+    polled = clock.now()
+    clock.turn(30)
+    server.add_flow_run(labels=["other"], start_time=polled - timedelta(hours=1))
+    server.add_flow_run(start_time=polled - timedelta(hours=1))
+    server.add_flow_run(labels=["dev"], start_time=polled)
+    facts = api.health_facts(clock.now())
+    assert (facts.last_polled, facts.oldest_due) == (polled, polled)
+
+
+def test_the_poll_of_an_official_agent_of_the_same_name_is_not_ours(server: Prefect1Server, clock: TurnedClock) -> None:
+    official = make_api(server, clock)
+    official.client.transport.headers["X-PREFECT-CORE-VERSION"] = "1.4.1"
+    poll(official)
+    assert make_api(server, clock).health_facts(clock.now()).last_polled is None
+
+
+def test_a_run_that_failed_by_the_agents_own_fault_is_in_the_health_facts(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    server.add_flow_run()
+    (claim,) = claim_all(api)
+    record(api, claim, Answer.REFUSED_FOR_GOOD, "not allowed to run tasks", agent_fault=True)
+    assert api.health_facts(clock.now()).agent_fault == "not allowed to run tasks"
+    clock.turn(3600)
+    assert api.health_facts(clock.now()).agent_fault is None
