@@ -17,18 +17,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from chalicelib.errors import (
-    LaunchDeferred,
-    LaunchError,
-    LaunchForbidden,
-    LaunchRejected,
-    LaunchUnknown,
-    PrefectError,
-    UnsupportedRun,
-    shorten,
-)
-from chalicelib.flow_runs import Claim, FlowRun
-from chalicelib.outcomes import Answer, Build, Outcome, TickReport
+from chalicelib.errors import LaunchError, LaunchForbidden, PrefectError, UnsupportedRun, shorten
+from chalicelib.flow_runs import Alive, Claim, FlowRun
+from chalicelib.outcomes import Answer, Build, Outcome, TickReport, answer_of
 from chalicelib.ports import Clock, Launcher, PrefectAPI
 
 LOGGER = logging.getLogger(__name__)
@@ -80,15 +71,11 @@ class Agent:
         return [self._build(run) for run in self.prefect.record_and_poll([], before)]
 
     def _recover(self, last_claim: datetime, report: TickReport) -> list[Outcome]:
-        """Launch orphans again with their own key while the platform still knows it; later, see whether they live."""
+        """Launch again, with its own key, what was claimed and shows no sign of a launch."""
         orphans = self.prefect.find_orphans(self.launcher.place)[: self._room(last_claim)]
         report.recovered = len(orphans)
-        forgotten_before = self.clock.now() - timedelta(seconds=KEY_LIFE_SECONDS)
-        again = [
-            self._build(orphan.claim.run, orphan.claim) for orphan in orphans if orphan.claimed_at > forgotten_before
-        ]
-        looked_up = [self._look_up(orphan.claim) for orphan in orphans if orphan.claimed_at <= forgotten_before]
-        return spare_the_backlog([*self._refuse(again, report), *self._launch_all(launchable(again)), *looked_up])
+        builds = [self._build(claim.run, claim) for claim in orphans]
+        return spare_the_backlog([*self._refuse(builds, report), *self._launch_all(launchable(builds))])
 
     def _submit_ready(self, runs: Sequence[FlowRun], last_claim: datetime, report: TickReport) -> list[Outcome]:
         """Submit the runs whose time has come; while none has, wait for the first, which is then read again."""
@@ -108,12 +95,11 @@ class Agent:
     def _build(self, run: FlowRun, claim: Claim | None = None) -> Build:
         try:
             return Build(run, claim, request=self.launcher.build(run))
-        except (LaunchDeferred, LaunchUnknown) as error:
-            return Build(run, claim, problem=str(error), may_pass=True)
-        except LaunchForbidden as error:
-            return Build(run, claim, problem=str(error), agent_fault=True)
         except UnsupportedRun as error:
             return Build(run, claim, problem=str(error))
+        except LaunchError as error:
+            is_fault = isinstance(error, LaunchForbidden)
+            return Build(run, claim, problem=str(error), may_pass=not is_fault, agent_fault=is_fault)
         except Exception as error:
             # One run's trouble is its own, also when it is one that nobody thought of.
             LOGGER.exception("Flow run cannot be built", extra={"flow_run_id": run.id})
@@ -153,41 +139,28 @@ class Agent:
 
     def _launch(self, claim: Claim, request: Any) -> Outcome:
         try:
-            return self._adopt(claim) or Outcome(
-                claim.run, Answer.LAUNCHED, self.launcher.launch(request, claim.key), claim
-            )
-        except LaunchForbidden as error:
-            return Outcome(claim.run, Answer.REFUSED_FOR_GOOD, str(error), claim, agent_fault=True)
-        except LaunchRejected as error:
-            return Outcome(claim.run, Answer.REFUSED_FOR_GOOD, str(error), claim)
-        except LaunchDeferred as error:
-            return Outcome(claim.run, Answer.REFUSED_FOR_NOW, str(error), claim)
-        except LaunchUnknown as error:
-            return Outcome(claim.run, Answer.UNKNOWN, str(error), claim)
+            is_key_old = (self.clock.now() - claim.claimed_at).total_seconds() > KEY_LIFE_SECONDS
+            if (claim.run.was_claimed_before or is_key_old) and (alive := self.launcher.find_alive(claim.run)):
+                return adopt(claim, alive)
+            if is_key_old:
+                return Outcome(
+                    claim.run, Answer.REFUSED_FOR_NOW, "It was claimed long ago, and nothing of it runs", claim
+                )
+            return Outcome(claim.run, Answer.LAUNCHED, self.launcher.launch(request, claim.key), claim)
+        except LaunchError as error:
+            return Outcome(claim.run, answer_of(error), str(error), claim, isinstance(error, LaunchForbidden))
         except Exception as error:
             # Nobody knows how far it came: the claim is kept, and its key makes another try harmless.
             LOGGER.exception("Launch broke off", extra={"flow_run_id": claim.run.id})
             return Outcome(claim.run, Answer.UNKNOWN, shorten(repr(error)), claim)
 
-    def _adopt(self, claim: Claim) -> Outcome | None:
-        """The outcome of a claim on a run that an earlier claim already launched and that still lives; else None."""
-        alive = self.launcher.find_alive(claim.run) if claim.run.was_claimed_before else None
-        if alive is None:
-            return None
-        if claim.run.is_retry and alive.key != claim.key:
-            # The earlier container would not run the retry: it is launched when that one has ended.
-            return Outcome(claim.run, Answer.REFUSED_FOR_NOW, f"{alive.text} of this flow run has not ended yet", claim)
-        return Outcome(claim.run, Answer.LAUNCHED, alive.text, claim)
 
-    def _look_up(self, claim: Claim) -> Outcome:
-        """What became of a claim whose key the platform may have forgotten: it lives, or it is given back."""
-        try:
-            alive = self.launcher.find_alive(claim.run)
-        except LaunchError as error:
-            return Outcome(claim.run, Answer.UNKNOWN, str(error), claim)
-        if alive is not None:
-            return Outcome(claim.run, Answer.LAUNCHED, alive.text, claim)
-        return Outcome(claim.run, Answer.REFUSED_FOR_NOW, "It was claimed, and nothing of it runs", claim)
+def adopt(claim: Claim, alive: Alive) -> Outcome:
+    """The outcome of a claim on a run of which something lives that an earlier claim launched."""
+    if claim.run.is_retry and alive.key != claim.key:
+        # The earlier container would not run the retry: it is launched when that one has ended.
+        return Outcome(claim.run, Answer.REFUSED_FOR_NOW, f"{alive.text} of this flow run has not ended yet", claim)
+    return Outcome(claim.run, Answer.LAUNCHED, alive.text, claim)
 
 
 def launchable(builds: Sequence[Build]) -> list[Build]:

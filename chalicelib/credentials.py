@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from chalicelib.errors import PrefectUnreachable, SettingsError
+from chalicelib.setting_parsers import secret
 
 REFUSALS = frozenset(
     {
@@ -38,7 +39,7 @@ class Credential:
         self._read = read
 
     def value(self) -> str | None:
-        """The key or token. Raises SettingsError when it cannot be read or is empty."""
+        """The key or token. Raises SettingsError when it cannot be read, is empty or is no key."""
         if self._value is None and self._read is not None:
             self._value = self._read()
         return self._value
@@ -52,7 +53,7 @@ class Credential:
 def read_secret(reference: str, clients: SecretClients) -> str:
     """The text behind an ARN, of a secret (with ECS's `:json-key:stage:version` if given) or of a parameter.
 
-    Raises SettingsError when it is empty, absent or not ours to read, PrefectUnreachable when AWS cannot say now.
+    Raises SettingsError when it is no key, absent or not ours to read, PrefectUnreachable when AWS cannot say now.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -65,14 +66,22 @@ def read_secret(reference: str, clients: SecretClients) -> str:
         raise PrefectUnreachable(f"The API key cannot be read from {reference} now: {code}") from error
     except BotoCoreError as error:
         raise PrefectUnreachable(f"The API key cannot be read from {reference} now: {error}") from error
-    if not text.strip():
+    return _checked(text.strip(), reference)
+
+
+def _checked(key: str, reference: str) -> str:
+    if not key:
         raise SettingsError([f"PREFECT__CLOUD__API_KEY names {reference}, which is empty; put the API key into it"])
-    return text.strip()
+    try:
+        return str(secret(key))
+    except ValueError as error:
+        # An HTTP library would show the whole header that it cannot send.
+        raise SettingsError([f"PREFECT__CLOUD__API_KEY names {reference}, whose content {error}"]) from None
 
 
 def _read_parameter(reference: str, clients: SecretClients) -> str:
-    name = reference.split(":parameter", 1)[1]
-    answer = clients.ssm().get_parameter(Name=name, WithDecryption=True)
+    # The whole ARN: `parameter/name` there is the parameter `name` or `/name`.
+    answer = clients.ssm().get_parameter(Name=reference, WithDecryption=True)
     return str(answer["Parameter"]["Value"])
 
 
@@ -89,7 +98,10 @@ def _read_from_manager(reference: str, clients: SecretClients) -> str:
 
 def _pick(text: str, json_key: str, reference: str) -> str:
     try:
-        return str(json.loads(text)[json_key])
+        picked = json.loads(text)[json_key]
     except (ValueError, KeyError, TypeError):
         # Neither the secret nor the parser's excerpt of it may be shown.
         raise SettingsError([f"PREFECT__CLOUD__API_KEY names {reference}, which has no key {json_key!r}"]) from None
+    if not isinstance(picked, str):
+        raise SettingsError([f"PREFECT__CLOUD__API_KEY names {reference}, whose key {json_key!r} is not a text"])
+    return picked

@@ -74,6 +74,7 @@ class Claim:
 
     run: FlowRun
     key: str
+    claimed_at: datetime
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,6 @@ class Alive:
 
     text: str
     key: str | None
-
-
-@dataclass(frozen=True)
-class Orphan:
-    """A claim of ours that is older than any tick and shows no sign that it was launched."""
-
-    claim: Claim
-    claimed_at: datetime
 
 
 def launch_key(run: FlowRun) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from chalicelib.errors import PrefectError
+from chalicelib.errors import PrefectError, SettingsError
 from chalicelib.ports import Clock
 
 LOGGER = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class HealthCheck:
     def _ask(self, now: datetime) -> Verdict:
         try:
             verdict = judge(self.records.health_facts(now), self.limits, now)
-        except PrefectError as error:
+        except (PrefectError, SettingsError) as error:
             verdict = Verdict(False, str(error))
         if not verdict.is_healthy:
             LOGGER.warning("Unhealthy: %s", verdict.reason)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from chalicelib.errors import LaunchDeferred, LaunchError, LaunchRejected
 from chalicelib.flow_runs import Claim, FlowRun
 
 
@@ -20,6 +21,13 @@ class Answer(Enum):
     UNKNOWN = "unknown"
     IMPOSSIBLE = "impossible"
     """The run cannot be built into a launch request; it was never claimed."""
+
+
+def answer_of(error: LaunchError) -> Answer:
+    """Which of the three answers an error of the platform is."""
+    if isinstance(error, LaunchRejected):
+        return Answer.REFUSED_FOR_GOOD
+    return Answer.REFUSED_FOR_NOW if isinstance(error, LaunchDeferred) else Answer.UNKNOWN
 
 
 @dataclass(frozen=True)

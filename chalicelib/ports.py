@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from chalicelib.flow_runs import Alive, Claim, FlowRun, Orphan, Place
+from chalicelib.flow_runs import Alive, Claim, FlowRun, Place
 from chalicelib.outcomes import Outcome
 
 
@@ -24,7 +24,7 @@ class PrefectAPI(Protocol):
     def claim(self, runs: Sequence[FlowRun], place: Place) -> list[Claim]:
         """Take these runs for this agent; only the ones that became ours come back, in the same order."""
 
-    def find_orphans(self, place: Place) -> list[Orphan]:
+    def find_orphans(self, place: Place) -> list[Claim]:
         """This agent's claims for `place` that are older than any tick and were never recorded as launched."""
 
 

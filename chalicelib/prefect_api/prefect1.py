@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from chalicelib.errors import PrefectRejected, PrefectUnauthorized, PrefectUnreachable
-from chalicelib.flow_runs import Claim, Document, FlowRun, Orphan, Place, launch_key
+from chalicelib.flow_runs import Claim, Document, FlowRun, Place, launch_key
 from chalicelib.health import HealthFacts
 from chalicelib.outcomes import Outcome
 from chalicelib.ports import Clock
@@ -37,6 +37,9 @@ ORPHAN_AGE_SECONDS = 90
 
 AGENT_FAULT_SECONDS = 900
 """How long a run that failed by the agent's own fault keeps the agent unhealthy."""
+
+FAULT_PAUSE_SECONDS = 300
+"""How long after such a run nothing is claimed: one run in five minutes shows whether the agent is in order again."""
 
 
 class Prefect1API:
@@ -66,8 +69,8 @@ class Prefect1API:
 
     def claim(self, runs: Sequence[FlowRun], place: Place) -> list[Claim]:
         """See the port. A refusal by the lock may be the echo of our own claim, its reply lost: it is read back."""
-        nonce = str(uuid4())
-        claims = {f"r{i}": Claim(run, launch_key(run)) for i, run in enumerate(runs)}
+        nonce, now = str(uuid4()), self.clock.now()
+        claims = {f"r{i}": Claim(run, launch_key(run), now) for i, run in enumerate(runs)}
         replies = self.client.mutate(
             [
                 root_field
@@ -82,7 +85,7 @@ class Prefect1API:
         ours = self._read_own_claims(disputed, nonce)
         return [claim for alias, claim in claims.items() if results[alias].problem is None or claim.run.id in ours]
 
-    def find_orphans(self, place: Place) -> list[Orphan]:
+    def find_orphans(self, place: Place) -> list[Claim]:
         """See the port. One request, whatever is found."""
         self._sign_in()
         now = self.clock.now()
@@ -143,8 +146,15 @@ class Prefect1API:
 
     def _read_launchable(self, run_ids: Sequence[str]) -> list[FlowRun]:
         now = self.clock.now()
-        rows = self._ask(fields.launchable_runs(run_ids, now - timedelta(seconds=fields.RETRY_PATIENCE_SECONDS)))
-        return read_runs(rows, self.tenant_id, now)
+        runs = fields.launchable_runs(run_ids, now - timedelta(seconds=fields.RETRY_PATIENCE_SECONDS))
+        paused_since = now - timedelta(seconds=FAULT_PAUSE_SECONDS)
+        fault = fields.latest_agent_fault(self.tenant_id, self.identity.name, paused_since)
+        answers = self.client.query([runs, fault])
+        if answers["faults"]:
+            message = answers["faults"][0]["state_message"]
+            LOGGER.error("Nothing is claimed for %s s after this: %s", FAULT_PAUSE_SECONDS, message)
+            return []
+        return read_runs(answers["runs"], self.tenant_id, now)
 
     def _writes(self, outcomes: Sequence[Outcome]) -> list[RootField]:
         doubtful = needs_reading(outcomes)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chalicelib.errors import PrefectUnreachable
-from chalicelib.flow_runs import Claim, Document, Flow, FlowRun, Orphan, TaskRun
+from chalicelib.flow_runs import Claim, Document, Flow, FlowRun, TaskRun
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -35,7 +35,7 @@ def read_runs(rows: Iterable[Mapping[str, Any]], tenant_id: str, now: datetime) 
 
 def read_orphans(
     claims: Iterable[Mapping[str, Any]], retries: Iterable[Mapping[str, Any]], tenant_id: str, now: datetime
-) -> list[Orphan]:
+) -> list[Claim]:
     """Those of our claims whose run's log has no sign of launch with the claim's own key, oldest first.
 
     `claims` are rows of Submitted flow runs, `retries` of Submitted task runs with their Running `flow_run`.
@@ -46,7 +46,7 @@ def read_orphans(
     for row in unsigned:
         by_claim.setdefault((row["flow_run"]["id"], _key(row)), []).append(row)
     orphans += [_read_retry_claim(rows, tenant_id, now) for rows in by_claim.values()]
-    return sorted(orphans, key=lambda orphan: orphan.claimed_at)
+    return sorted(orphans, key=lambda claim: claim.claimed_at)
 
 
 def context_of(state: Document | None) -> Document:
@@ -63,18 +63,18 @@ def _key(row: Mapping[str, Any]) -> str:
     return str(context_of(row["serialized_state"]).get("key"))
 
 
-def _read_claim(row: Mapping[str, Any], tenant_id: str, now: datetime) -> Orphan:
+def _read_claim(row: Mapping[str, Any], tenant_id: str, now: datetime) -> Claim:
     run = _read_run({**row, "task_runs": []}, tenant_id, now)
     # Nobody knows whether it was launched, so whoever launches it again looks for a living task first.
     before_claim = replace(run, state=run.state.get("state") or {}, was_claimed_before=True)
-    return Orphan(Claim(before_claim, _key(row)), read_time(row["state_timestamp"]) or now)
+    return Claim(before_claim, _key(row), read_time(row["state_timestamp"]) or now)
 
 
-def _read_retry_claim(rows: Sequence[Mapping[str, Any]], tenant_id: str, now: datetime) -> Orphan:
+def _read_retry_claim(rows: Sequence[Mapping[str, Any]], tenant_id: str, now: datetime) -> Claim:
     # What is given back later is the state that each task run had before it was claimed.
     task_runs = [{**row, "serialized_state": row["serialized_state"].get("state") or {}} for row in rows]
     run = _read_run({**rows[0]["flow_run"], "task_runs": task_runs}, tenant_id, now)
-    return Orphan(Claim(run, _key(rows[0])), read_time(rows[0]["state_timestamp"]) or now)
+    return Claim(run, _key(rows[0]), read_time(rows[0]["state_timestamp"]) or now)
 
 
 def _read_run(row: Mapping[str, Any], tenant_id: str, now: datetime) -> FlowRun:

@@ -32,9 +32,7 @@ def requests_to(prefect: Prefect1Server) -> list[str]:
     return [request.field_names[-1] for request in prefect.requests]
 
 
-def test_a_due_flow_run_becomes_a_task_and_submitted(
-    lambdas: Lambdas, prefect: Prefect1Server, ecs: EcsServer
-) -> None:
+def test_a_due_flow_run_becomes_a_task_and_submitted(lambdas: Lambdas, prefect: Prefect1Server, ecs: EcsServer) -> None:
     run_id = prefect.add_flow_run(labels=["dev"], run_config=ECS_RUN)
     report = lambdas.tick()
     (task,) = ecs.tasks()

@@ -18,7 +18,7 @@ from chalicelib.errors import (
     PrefectUnreachable,
     UnsupportedRun,
 )
-from chalicelib.flow_runs import Alive, Claim, Flow, FlowRun, Orphan, Place, TaskRun, launch_key
+from chalicelib.flow_runs import Alive, Claim, Flow, FlowRun, Place, TaskRun, launch_key
 from chalicelib.outcomes import Answer, Outcome
 from tests.doubles.clock import TurnedClock
 
@@ -35,9 +35,10 @@ class MemoryAPI:
     claims: list[str] = field(default_factory=list)
     polled_before: list[datetime] = field(default_factory=list)
     away_after_polls: int | None = None
-    orphans: list[Orphan] = field(default_factory=list)
+    claim_seconds: float = 0.0
+    orphans: list[Claim] = field(default_factory=list)
 
-    def find_orphans(self, place: Place) -> list[Orphan]:
+    def find_orphans(self, place: Place) -> list[Claim]:
         return list(self.orphans)
 
     def record_and_poll(self, outcomes: Sequence[Outcome], before: datetime) -> list[FlowRun]:
@@ -52,7 +53,9 @@ class MemoryAPI:
     def claim(self, runs: Sequence[FlowRun], place: Place) -> list[Claim]:
         ours = [run for run in runs if run.id not in self.foreign]
         self.claims += [run.id for run in ours]
-        return [Claim(run, launch_key(run)) for run in ours]
+        claims = [Claim(run, launch_key(run), self.clock.now()) for run in ours]
+        self.clock.turn(self.claim_seconds)
+        return claims
 
 
 @dataclass
@@ -104,7 +107,7 @@ class World:
     def orphan(self, name: str, age_seconds: float, **changes: Any) -> None:
         start = self.clock.now() - timedelta(seconds=age_seconds)
         run = replace(FlowRun(name, name, 2, start, Flow("flow", "a flow")), **changes)
-        self.api.orphans.append(Orphan(Claim(run, f"{name}-1"), start))
+        self.api.orphans.append(Claim(run, f"{name}-1", start))
 
     def recover(self) -> dict[str, Any]:
         return self.agent.tick(self.clock.now() + timedelta(seconds=10), recovers=True).as_dict()
@@ -312,7 +315,7 @@ def test_an_orphan_that_cannot_be_built_any_more_fails_under_its_claim(world: Wo
     world.platform.build_troubles = {"bad": UnsupportedRun("a DockerRun")}
     world.recover()
     assert [(outcome.answer, outcome.claim) for outcome in world.api.recorded] == [
-        (Answer.IMPOSSIBLE, world.api.orphans[0].claim)
+        (Answer.IMPOSSIBLE, world.api.orphans[0])
     ]
 
 
@@ -333,3 +336,11 @@ def test_a_retry_waits_for_the_end_of_the_container_that_ran_before(world: World
     world.tick()
     assert world.answers() == {"retry": Answer.REFUSED_FOR_NOW}
     assert world.platform.launched == {}
+
+
+def test_a_tick_that_slept_for_an_hour_after_its_claim_does_not_launch_with_the_old_key(world: World) -> None:
+    world.add("a")
+    world.api.claim_seconds = 3600
+    world.tick()
+    assert world.platform.launched == {}
+    assert world.answers() == {"a": Answer.REFUSED_FOR_NOW}

@@ -11,7 +11,7 @@ import pytest
 from chalicelib.errors import PrefectRejected, PrefectUnauthorized, PrefectUnreachable
 from chalicelib.flow_runs import Claim, FlowRun, Place
 from chalicelib.outcomes import Answer, Outcome
-from chalicelib.prefect_api.prefect1 import ORPHAN_AGE_SECONDS, Prefect1API
+from chalicelib.prefect_api.prefect1 import FAULT_PAUSE_SECONDS, ORPHAN_AGE_SECONDS, Prefect1API
 from tests.doubles.clock import TurnedClock
 from tests.doubles.prefect1 import Prefect1Server
 from tests.prefect1_agents import make_api
@@ -384,9 +384,9 @@ def test_a_claim_without_a_sign_of_launch_is_an_orphan_once_it_is_older_than_any
     assert api.find_orphans(PLACE) == []
     clock.turn(2)
     (orphan,) = api.find_orphans(PLACE)
-    assert (orphan.claim.run.id, orphan.claim.key) == (run_id, claim.key)
-    assert orphan.claim.run.flow == claim.run.flow
-    assert orphan.claim.run.run_config == claim.run.run_config
+    assert (orphan.run.id, orphan.key) == (run_id, claim.key)
+    assert orphan.run.flow == claim.run.flow
+    assert orphan.run.run_config == claim.run.run_config
 
 
 def test_a_recorded_launch_is_no_orphan(server: Prefect1Server, api: Prefect1API, clock: TurnedClock) -> None:
@@ -408,7 +408,7 @@ def test_the_sign_of_an_earlier_launch_does_not_stand_for_a_later_claim(
     (second,) = claim_all(api)
     assert second.run.was_claimed_before
     clock.turn(ORPHAN_AGE_SECONDS + 1)
-    assert [orphan.claim.key for orphan in api.find_orphans(PLACE)] == [second.key]
+    assert [orphan.key for orphan in api.find_orphans(PLACE)] == [second.key]
 
 
 def test_claims_of_another_agent_or_for_another_place_are_not_ours(
@@ -430,8 +430,8 @@ def test_an_orphaned_retry_is_found_with_the_states_its_task_runs_had(
     (claim,) = claim_all(api)
     clock.turn(ORPHAN_AGE_SECONDS + 1)
     (orphan,) = api.find_orphans(PLACE)
-    assert orphan.claim.key == claim.key
-    assert [task.state["type"] for task in orphan.claim.run.due_task_runs] == ["Retrying"]
+    assert orphan.key == claim.key
+    assert [task.state["type"] for task in orphan.run.due_task_runs] == ["Retrying"]
 
 
 # Health
@@ -476,3 +476,15 @@ def test_a_run_that_failed_by_the_agents_own_fault_is_in_the_health_facts(
     assert api.health_facts(clock.now()).agent_fault == "not allowed to run tasks"
     clock.turn(3600)
     assert api.health_facts(clock.now()).agent_fault is None
+
+
+def test_after_a_fault_of_its_own_the_agent_finds_nothing_for_a_while(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    server.add_flow_run()
+    (claim,) = claim_all(api)
+    record(api, claim, Answer.REFUSED_FOR_GOOD, "not allowed to run tasks", agent_fault=True)
+    server.add_flow_run()
+    assert poll(api) == []
+    clock.turn(FAULT_PAUSE_SECONDS + 1)
+    assert len(poll(api)) == 1

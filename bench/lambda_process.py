@@ -1,0 +1,70 @@
+"""A Lambda container: a process with `app.py` and nothing of the tests in it, which runs handlers on demand.
+
+A line on stdin is the name of a handler; the answer is a line of JSON on the first stdout: what the handler returned,
+the process's peak memory, and whether botocore has been imported. The handlers' own output goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+STATUS = Path("/proc/self/status")
+
+
+class Context:
+    """What Lambda tells a function about one call."""
+
+    aws_request_id = "bench"
+
+    def get_remaining_time_in_millis(self) -> int:
+        """A function that has just begun."""
+        return 60_000
+
+
+def peak_mb() -> float:
+    """The most memory that this program has had resident, in MB.
+
+    `ru_maxrss` survives exec and so knows the parent's peak too; it is the fallback where there is no /proc.
+    """
+    if STATUS.exists():
+        (line,) = [line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def event_for(handler: str) -> dict[str, Any]:
+    """What AWS would hand to this handler now."""
+    if handler == "tick":
+        return {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}, "resources": [], **_ENVELOPE}
+    body = json.dumps({"planned_for": datetime.now(UTC).isoformat()})
+    return {"Records": [{"body": body, "receiptHandle": "bench", "messageId": "bench"}]}
+
+
+_ENVELOPE = {"account": "", "id": "bench", "region": "us-east-1", "time": "", "version": "0"}
+
+
+def serve() -> None:
+    """Answer until stdin ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    import app
+
+    handlers = {"tick": app.tick, "wake": app.wake}
+    for line in sys.stdin:
+        handler = line.strip()
+        returned = handlers[handler](event_for(handler), Context())
+        measured = {"peak_mb": peak_mb(), "has_botocore": "botocore" in sys.modules}
+        answers.write(json.dumps({"returned": returned, **measured}) + "\n")
+        answers.flush()
+    answers.close()
+
+
+if __name__ == "__main__":
+    serve()

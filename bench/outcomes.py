@@ -1,0 +1,101 @@
+"""Whether it matters that each tick is a new process: what becomes of the same runs, served in both ways."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime, timedelta
+
+from bench.results import Result
+from bench.surroundings import LABEL, Surroundings, ecs_run, surroundings, wait_until
+
+BATCHES = 3
+NO_CAPACITY = "Capacity is unavailable at this time."
+CONFIGS = {
+    "plain": ecs_run("flows:1"),
+    "universal": {"type": "UniversalRun", "env": {"A": "1"}},
+    "for docker": {"type": "DockerRun"},
+    "unknown definition": {"type": "ECSRun", "task_definition_arn": "nightly:7"},
+    "no capacity": ecs_run("scarce:1"),
+}
+
+Outcomes = dict[str, tuple[tuple[str, ...], tuple[str, ...], int]]
+"""By run: the states it went through, those of the task run that it retries, and the number of its tasks."""
+
+
+class Served:
+    """The runs that one agent is given batch by batch, the same for every agent."""
+
+    def __init__(self, place: Surroundings) -> None:
+        self.place = place
+        self._runs: dict[str, tuple[str, str]] = {}
+        place.ecs.faults.add(
+            when=lambda action, asked: action == "RunTask" and "scarce" in asked["taskDefinition"],
+            then="failure",
+            times=None,
+            reason=NO_CAPACITY,
+        )
+
+    def add_batch(self, number: int) -> None:
+        """One run of each kind, all due."""
+        prefect = self.place.prefect
+        for kind, config in CONFIGS.items():
+            self._runs[f"{kind} {number}"] = (prefect.add_flow_run(run_config=config, labels=[LABEL]), "")
+        running = prefect.add_flow_run(run_config=ecs_run("flows:1"), labels=[LABEL], state={"type": "Running"})
+        due = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
+        retry = prefect.add_task_run(running, {"type": "Retrying", "start_time": due, "run_count": 2})
+        self._runs[f"retry {number}"] = (running, retry)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether each run has been told what became of it."""
+        return self.place.signs_of_launch() >= len(self._runs)
+
+    def outcomes(self) -> Outcomes:
+        """What became of them."""
+        tasks = Counter(task["startedBy"] for task in self.place.ecs.tasks())
+        return {
+            name: (self._states(run_id), self._states(task_run_id), tasks[f"prefect/{run_id}"])
+            for name, (run_id, task_run_id) in self._runs.items()
+        }
+
+    def _states(self, run_id: str) -> tuple[str, ...]:
+        return tuple(state["state"] for state in self.place.prefect.states(run_id)) if run_id else ()
+
+
+def measure_outcomes() -> list[Result]:
+    """Three batches, each given when the one before is settled."""
+    long, short = _serve(_one_process), _serve(_new_processes)
+    different = [name for name in long if long[name] != short[name]]
+    kinds = Counter(states[-1] for states, _, _ in long.values())
+    twice = [name for name, (_, _, tasks) in (*long.items(), *short.items()) if tasks > 1]
+    return [
+        Result("runs served by one process", ", ".join(f"{kinds[kind]} {kind}" for kind in sorted(kinds))),
+        Result("runs with another outcome", str(len(different)), "0", not different),
+        Result("runs with two tasks", str(len(twice)), "0", not twice),
+    ]
+
+
+def _serve(agent: Callable[[Surroundings], AbstractContextManager[Callable[[Served], None]]]) -> Outcomes:
+    with surroundings() as place, agent(place) as settle:
+        served = Served(place)
+        for number in range(BATCHES):
+            served.add_batch(number)
+            settle(served)
+        return served.outcomes()
+
+
+@contextmanager
+def _one_process(place: Surroundings) -> Iterator[Callable[[Served], None]]:
+    with place.running(place.ours) as process:
+        yield lambda served: wait_until(lambda: served.is_settled, process)
+
+
+@contextmanager
+def _new_processes(place: Surroundings) -> Iterator[Callable[[Served], None]]:
+    def settle(served: Served) -> None:
+        place.run(place.our_tick)
+        wait_until(lambda: served.is_settled)
+
+    yield settle

@@ -1,0 +1,153 @@
+"""What is measured against: the doubles in this process, the measured programs in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.doubles.ecs import EcsServer
+from tests.doubles.prefect1 import Prefect1Server
+
+PROJECT = Path(__file__).parents[1]
+PREFECT1 = Path(os.environ.get("PREFECT1_PYTHON") or PROJECT / ".venv-prefect1" / "bin" / "python")
+CLUSTER, LABEL = "flows", "bench"
+NETWORK = {"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-0a1b2c3d"]}}}
+PATIENCE_SECONDS = 90.0
+"""How long anything here may take before the bench gives up."""
+
+
+class TookTooLong(Exception):
+    """What was measured did not come to its end in time."""
+
+
+class Surroundings:
+    """One Prefect API and one ECS, a directory for files, and the ways to run a program on them."""
+
+    def __init__(self, prefect: Prefect1Server, ecs: EcsServer, directory: Path) -> None:
+        self.prefect = prefect
+        self.ecs = ecs
+        self.arguments_file = directory / "run_task.yaml"
+        self.arguments_file.write_text(json.dumps(NETWORK))
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(directory),
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_ENDPOINT_URL_ECS": ecs.url,
+            "PREFECT__BACKEND": "server",
+            "PREFECT__CLOUD__API": prefect.url,
+            "PREFECT__SERVER__TELEMETRY__ENABLED": "false",
+        }
+
+    @property
+    def ours(self) -> list[str]:
+        """The command that an operator types, as far as the options that both agents have."""
+        return [str(Path(sys.executable).with_name("prefect-agent")), "start", "ecs", *self._options()]
+
+    @property
+    def our_tick(self) -> list[str]:
+        """One tick in a process of its own."""
+        return [str(Path(sys.executable).with_name("prefect-agent")), "tick", "ecs", *self._options()]
+
+    @property
+    def prefects(self) -> list[str]:
+        """The same with the real agent."""
+        return [str(PREFECT1.with_name("prefect")), "agent", "ecs", "start", *self._options()]
+
+    def _options(self) -> list[str]:
+        return ["--label", LABEL, "--cluster", CLUSTER, "--run-task-kwargs", str(self.arguments_file)]
+
+    @contextmanager
+    def running(self, command: Sequence[str], **more: str) -> Iterator[subprocess.Popen[bytes]]:
+        """The command in a process that has ended afterwards, with `more` in its environment."""
+        process = subprocess.Popen(
+            command,
+            env=self.environment | more,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                end(process)
+
+    def run(self, command: Sequence[str], **more: str) -> None:
+        """The command, until it ends. Raises what `subprocess` raises when it fails or takes too long."""
+        subprocess.run(
+            command,
+            env=self.environment | more,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE_SECONDS,
+            check=True,
+        )
+
+    def requests(self) -> list[str]:
+        """The last root field of each request to Prefect, in order."""
+        return [request.field_names[-1] for request in self.prefect.requests]
+
+    def signs_of_launch(self) -> int:
+        """How many log lines have reached Prefect: one for each run that was launched or refused."""
+        return Counter(name for request in self.prefect.requests for name in request.field_names)["write_run_logs"]
+
+    def add_due_runs(self, count: int, images: int) -> list[str]:
+        """So many due flow runs, in turn of so many images."""
+        flow_id = self.prefect.add_flow("bench", storage={"type": "Module", "__version__": "1.4.1", "module": "flows"})
+        return [
+            self.prefect.add_flow_run(flow_id, run_config=ecs_run(f"flows:{number % images}"), labels=[LABEL])
+            for number in range(count)
+        ]
+
+    def forget(self) -> None:
+        """Begin all counts anew."""
+        self.prefect.forget_requests()
+        self.ecs.forget_calls()
+
+
+def ecs_run(image: str) -> dict[str, Any]:
+    """A run config that both agents understand."""
+    return {"type": "ECSRun", "__version__": "1.4.1", "image": image, "cpu": "256", "memory": "512", "labels": []}
+
+
+@contextmanager
+def surroundings(round_trip_seconds: float = 0.0) -> Iterator[Surroundings]:
+    """Fresh ones, stopped afterwards."""
+    with ExitStack() as stack:
+        prefect = stack.enter_context(Prefect1Server(round_trip_seconds=round_trip_seconds))
+        ecs = stack.enter_context(EcsServer(clusters=(CLUSTER,), round_trip_seconds=round_trip_seconds))
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        yield Surroundings(prefect, ecs, Path(directory))
+
+
+def wait_until(is_so: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
+    """Return when it is so. Raises TookTooLong, also as soon as the process that should bring it about has ended."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        if process is not None and process.poll() is not None and not is_so():
+            raise TookTooLong(f"It ended with {process.returncode} before it was done")
+        if time.monotonic() > deadline:
+            raise TookTooLong(f"It was not done after {PATIENCE_SECONDS:.0f} s")
+        time.sleep(0.005)
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """End this one process, gently at first."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()

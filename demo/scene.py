@@ -1,0 +1,116 @@
+"""The flow runs of the demo: one of each kind, and what must become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from demo.parts import Parts
+
+IMAGE = "prefecthq/prefect:1.4.1"
+SCARCE_IMAGE = "team/needs-much:1"
+MISSING_DEFINITION = "arn:aws:ecs:us-east-1:123456789012:task-definition/nightly:7"
+DUE_SECONDS = 3
+NO_CAPACITY = "Capacity is unavailable at this time. Please try again later or in a different availability zone"
+
+ECS_RUN = {"type": "ECSRun", "image": IMAGE, "cpu": "512", "memory": "1024"}
+DOCKER_STORAGE = {
+    "type": "Docker",
+    "registry_url": "registry.example.com",
+    "image_name": "sales",
+    "image_tag": "2026-11-20",
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One flow run of the scene, named for its kind; `state`, `has_task` and `says` (in its message) must come of it.
+
+    `retries` makes it a Running run with a task run whose retry is due.
+    """
+
+    name: str
+    state: str
+    has_task: bool
+    says: str = ""
+    labels: tuple[str, ...] = ("dev",)
+    run_config: Mapping[str, Any] | None = None
+    storage: Mapping[str, Any] | None = None
+    due_seconds: float = 0.0
+    retries: bool = False
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A flow run that was created, and the task run that it retries."""
+
+    kind: Kind
+    run_id: str
+    task_run_id: str = field(default="")
+
+
+IN_THE_TICK = (
+    Kind("ECSRun", "Submitted", True, "as {run_id}", run_config=ECS_RUN),
+    Kind("ECSRun, two labels", "Submitted", True, "as {run_id}", labels=("dev", "etl"), run_config=ECS_RUN),
+    Kind("UniversalRun", "Submitted", True, "as {run_id}", run_config={"type": "UniversalRun", "env": {"A": "1"}}),
+    Kind("no run config", "Submitted", True, "as {run_id}"),
+    Kind("Docker storage", "Submitted", True, "as {run_id}", run_config={"type": "ECSRun"}, storage=DOCKER_STORAGE),
+    Kind(f"due in {DUE_SECONDS} s", "Submitted", True, "as {run_id}", run_config=ECS_RUN, due_seconds=DUE_SECONDS),
+    Kind("retry of a task", "Running", True, "as {run_id}", run_config=ECS_RUN, retries=True),
+    Kind("DockerRun", "Failed", False, "only `ECSRun` is supported", run_config={"type": "DockerRun"}),
+    Kind(
+        "unknown definition",
+        "Failed",
+        False,
+        MISSING_DEFINITION,
+        run_config={"type": "ECSRun", "task_definition_arn": MISSING_DEFINITION},
+    ),
+    Kind(
+        "no capacity",
+        "Scheduled",
+        False,
+        "Given back, to be tried again in 35 s",
+        run_config={**ECS_RUN, "image": SCARCE_IMAGE},
+    ),
+    Kind("another's label", "Scheduled", False, labels=("prod",), run_config=ECS_RUN),
+    Kind("no label", "Scheduled", False, labels=(), run_config=ECS_RUN),
+)
+"""There before the scheduled tick."""
+
+BETWEEN_TICKS = (Kind("made between ticks", "Submitted", True, "as {run_id}", run_config=ECS_RUN),)
+"""Created after the scheduled tick, and served by the one that a wake-up starts."""
+
+
+def create(parts: Parts, kinds: tuple[Kind, ...]) -> list[Scheduled]:
+    """A flow run of each kind."""
+    now = datetime.now(UTC)
+    return [_create(parts, kind, now) for kind in kinds]
+
+
+def _create(parts: Parts, kind: Kind, now: datetime) -> Scheduled:
+    prefect = parts.prefect
+    run_id = prefect.add_flow_run(
+        prefect.add_flow(kind.name, storage=kind.storage),
+        run_config=kind.run_config,
+        labels=list(kind.labels),
+        name=kind.name,
+        start_time=now + timedelta(seconds=kind.due_seconds),
+        state={"type": "Running"} if kind.retries else None,
+    )
+    if not kind.retries:
+        return Scheduled(kind, run_id)
+    retry = {"type": "Retrying", "run_count": 2, "start_time": (now - timedelta(seconds=1)).isoformat()}
+    return Scheduled(kind, run_id, prefect.add_task_run(run_id, retry))
+
+
+def let_capacity_run_out(parts: Parts) -> None:
+    """From now on ECS has no room for tasks of the scarce image."""
+    family = "prefect-" + SCARCE_IMAGE.rsplit("/", 1)[-1].replace(":", "-")
+    parts.ecs.faults.add(
+        when=lambda action, asked: action == "RunTask" and family in asked["taskDefinition"],
+        then="failure",
+        times=None,
+        reason=NO_CAPACITY,
+    )

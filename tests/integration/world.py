@@ -1,0 +1,121 @@
+"""A world whose time is turned by hand: Prefect 1 and ECS doubles, and agents that can be cut off at any effect."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from chalicelib.agent import Agent
+from chalicelib.builders.ecs_defaults import EcsDefaults
+from chalicelib.builders.environment import ContainerSettings
+from chalicelib.credentials import Credential
+from chalicelib.launchers.aws import AwsClients
+from chalicelib.launchers.ecs import EcsLauncher
+from chalicelib.launchers.pacing import Pace
+from chalicelib.launchers.templates import TemplateReader
+from chalicelib.outcomes import TickReport
+from chalicelib.prefect_api.graphql import GraphQLClient
+from chalicelib.prefect_api.prefect1 import Prefect1API
+from chalicelib.prefect_api.prefect1_records import Identity, Recorder
+from chalicelib.prefect_api.transport import HttpTransport
+from tests.doubles.clock import TurnedClock
+from tests.doubles.ecs import EcsServer
+from tests.doubles.prefect1 import Prefect1Server
+
+NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-1"], "securityGroups": ["sg-1"]}}
+
+
+class Killed(BaseException):
+    """The process is gone. No `except Exception` of the product may catch it."""
+
+
+class Cut:
+    """Lets a process die at its effect number `at`: effects 2n are requests about to be sent, 2n+1 sent and answered.
+
+    Once dead, every further effect of any thread dies too. None never dies.
+    """
+
+    def __init__(self, at: int | None = None) -> None:
+        self.at = at
+        self.effects = 0
+        self._lock = threading.Lock()
+
+    def effect(self, *_: Any, **__: Any) -> None:
+        """One effect; raises Killed at the cut and ever after."""
+        with self._lock:
+            number = self.effects
+            self.effects += 1
+        if self.at is not None and number >= self.at:
+            raise Killed
+
+
+class CutTransport(HttpTransport):
+    """Prefect's transport, with an effect before and after each request."""
+
+    cut: Cut
+
+    def post(self, body: Mapping[str, Any], timeout_seconds: float) -> tuple[int, Any]:
+        self.cut.effect()
+        answer = super().post(body, timeout_seconds)
+        self.cut.effect()
+        return answer
+
+
+class World:
+    """Both servers on one clock, and agents on them; close it."""
+
+    def __init__(self) -> None:
+        self.clock = TurnedClock()
+        self.prefect = Prefect1Server(clock=self.clock)
+        self.ecs = EcsServer(clock=self.clock)
+        self._cut = Cut()
+        self._clients: AwsClients | None = None
+
+    def close(self) -> None:
+        """End the servers and the agents' connections."""
+        if self._clients:
+            self._clients.close()
+        self.ecs.close()
+        self.prefect.close()
+
+    def agent(self, cut: Cut | None = None) -> Agent:
+        """A new process of the agent."""
+        self._cut = cut = cut or Cut()
+        transport = CutTransport(self.prefect.url, self.clock, Credential())
+        transport.cut = cut
+        recorder = Recorder(Identity("ECSAgent", "lambda"), 3600)
+        prefect = Prefect1API(GraphQLClient(transport), recorder, self.clock, "server")
+        container = ContainerSettings(api_url=self.prefect.url)
+        defaults = EcsDefaults(container, "default", run_task_kwargs={"networkConfiguration": NETWORK})
+        clients = self._clients or self._make_clients()
+        templates = TemplateReader((), clients.s3, local_allowed=False)
+        launcher = EcsLauncher(clients, defaults, templates, Pace(0, self.clock), self.clock)
+        return Agent(prefect, launcher, self.clock)
+
+    def tick(self, cut: Cut | None = None) -> TickReport | None:
+        """A scheduled tick in a process of its own; None when it was cut off."""
+        agent = self.agent(cut)
+        try:
+            return agent.tick(self.clock.now() + timedelta(seconds=10), recovers=True)
+        except Killed:
+            return None
+
+    def _make_clients(self) -> AwsClients:
+        # One for all agents, who follow each other: making clients is the dearest part of a process by far.
+        self._clients = AwsClients()
+        for client in (self._clients.ecs(), self._clients.ecs_once()):
+            client.meta.events.register("before-send.ecs", lambda **_: self._cut.effect())
+            client.meta.events.register("after-call.ecs", lambda **_: self._cut.effect())
+        return self._clients
+
+    def living_tasks(self, run_id: str) -> list[str]:
+        """The ARNs of this flow run's tasks that have not stopped."""
+        tasks = [task for task in self.ecs.tasks() if task.get("startedBy") == f"prefect/{run_id}"]
+        return [task["taskArn"] for task in tasks if task["lastStatus"] != "STOPPED"]
+
+    def has_sign(self, run_id: str, key: str) -> bool:
+        """Whether the run's log says that the claim with this key was launched."""
+        signs = [line for line in self.prefect.logs(run_id) if line["message"].startswith("Submitted for execution: ")]
+        return any(line["info"] == {"key": key} for line in signs)
