@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -51,6 +52,29 @@ class Cut:
             raise Killed
 
 
+class Suspension(Cut):
+    """Lets a process freeze at its effect number `at`, until `resume`; `frozen` is set when it does or has ended."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.freezes_at = at
+        self.frozen = threading.Event()
+        self._resumed = threading.Event()
+
+    def effect(self, *_: Any, **__: Any) -> None:
+        """One effect; every thread that gets to the point stands still there."""
+        with self._lock:
+            number = self.effects
+            self.effects += 1
+        if number >= self.freezes_at:
+            self.frozen.set()
+            self._resumed.wait(60)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._resumed.set()
+
+
 class CutTransport(HttpTransport):
     """Prefect's transport, with an effect before and after each request."""
 
@@ -70,26 +94,25 @@ class World:
         self.clock = TurnedClock()
         self.prefect = Prefect1Server(clock=self.clock)
         self.ecs = EcsServer(clock=self.clock)
-        self._cut = Cut()
-        self._clients: AwsClients | None = None
+        self._clients: list[AwsClients] = []
 
     def close(self) -> None:
         """End the servers and the agents' connections."""
-        if self._clients:
-            self._clients.close()
+        for clients in self._clients:
+            clients.close()
         self.ecs.close()
         self.prefect.close()
 
     def agent(self, cut: Cut | None = None) -> Agent:
         """A new process of the agent."""
-        self._cut = cut = cut or Cut()
+        cut = cut or Cut()
         transport = CutTransport(self.prefect.url, self.clock, Credential())
         transport.cut = cut
         recorder = Recorder(Identity("ECSAgent", "lambda"), 3600)
         prefect = Prefect1API(GraphQLClient(transport), recorder, self.clock, "server")
         container = ContainerSettings(api_url=self.prefect.url)
         defaults = EcsDefaults(container, "default", run_task_kwargs={"networkConfiguration": NETWORK})
-        clients = self._clients or self._make_clients()
+        clients = self._make_clients(cut)
         templates = TemplateReader((), clients.s3, local_allowed=False)
         launcher = EcsLauncher(clients, defaults, templates, Pace(0, self.clock), self.clock)
         return Agent(prefect, launcher, self.clock)
@@ -102,13 +125,33 @@ class World:
         except Killed:
             return None
 
-    def _make_clients(self) -> AwsClients:
-        # One for all agents, who follow each other: making clients is the dearest part of a process by far.
-        self._clients = AwsClients()
-        for client in (self._clients.ecs(), self._clients.ecs_once()):
-            client.meta.events.register("before-send.ecs", lambda **_: self._cut.effect())
-            client.meta.events.register("after-call.ecs", lambda **_: self._cut.effect())
-        return self._clients
+    def _make_clients(self, cut: Cut) -> AwsClients:
+        clients = AwsClients()
+        self._clients.append(clients)
+        for client in (clients.ecs(), clients.ecs_once()):
+            client.meta.events.register("before-send.ecs", cut.effect)
+            client.meta.events.register("after-call.ecs", cut.effect)
+        return clients
+
+    @contextmanager
+    def suspended_tick(self, at: int) -> Iterator[Suspension]:
+        """Inside, a scheduled tick of another process stands still at its effect `at`; at the end it goes on and ends."""
+        suspension = Suspension(at)
+        agent = self.agent(suspension)
+        deadline = self.clock.now() + timedelta(seconds=10)
+
+        def run() -> None:
+            agent.tick(deadline, recovers=True)
+            suspension.frozen.set()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        suspension.frozen.wait(60)
+        try:
+            yield suspension
+        finally:
+            suspension.resume()
+            thread.join()
 
     def living_tasks(self, run_id: str) -> list[str]:
         """The ARNs of this flow run's tasks that have not stopped."""

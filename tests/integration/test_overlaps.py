@@ -1,0 +1,78 @@
+"""Ticks that overlap, and one that is frozen between two effects and goes on later: each run is launched once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from tests.integration.world import Cut, World
+
+EFFECTS_OF_A_TICK = 20
+"""Of a process that signs in, recovers, and starts one run."""
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    for name, value in (("AWS_REGION", "us-east-1"), ("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")):
+        monkeypatch.setenv(name, value)
+    world = World()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_ECS", world.ecs.url)
+    yield world
+    world.close()
+
+
+def add_runs(world: World, count: int) -> list[str]:
+    return [world.prefect.add_flow_run(run_config={"type": "ECSRun", "image": "flows:1"}) for _ in range(count)]
+
+
+def assert_one_task_each(world: World, run_ids: list[str]) -> None:
+    states = {run_id: world.prefect.flow_run(run_id)["state"] for run_id in run_ids}
+    assert states == dict.fromkeys(run_ids, "Submitted")
+    assert {run_id: len(world.living_tasks(run_id)) for run_id in run_ids} == dict.fromkeys(run_ids, 1)
+    assert len(world.ecs.tasks()) == len(run_ids)
+
+
+def test_a_tick_has_as_many_effects_as_these_tests_freeze_it_at(world: World) -> None:
+    add_runs(world, 1)
+    effects = Cut()
+    world.tick(effects)
+    assert effects.effects == EFFECTS_OF_A_TICK
+
+
+@pytest.mark.parametrize("frozen_seconds", [61, 200])
+@pytest.mark.parametrize("at", range(EFFECTS_OF_A_TICK))
+def test_a_tick_that_freezes_while_others_go_on_launches_nothing_twice(
+    world: World, at: int, frozen_seconds: int
+) -> None:
+    run_ids = add_runs(world, 1)
+    with world.suspended_tick(at):
+        world.clock.turn(frozen_seconds)
+        world.tick()
+        world.clock.turn(1)
+        world.tick()
+    for _ in range(2):
+        world.clock.turn(100)
+        world.tick()
+    assert_one_task_each(world, run_ids)
+
+
+def test_many_ticks_at_once_launch_each_run_once(world: World) -> None:
+    run_ids = add_runs(world, 40)
+    agents = [world.agent() for _ in range(4)]
+    together = threading.Barrier(len(agents))
+
+    def tick(number: int) -> None:
+        together.wait(60)
+        agents[number].tick(world.clock.now() + timedelta(seconds=30), recovers=True)
+
+    threads = [threading.Thread(target=tick, args=(number,)) for number in range(len(agents))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    world.clock.turn(100)
+    world.tick()
+    assert_one_task_each(world, run_ids)
