@@ -17,16 +17,9 @@ from tests.integration.world import Cut, World
 ROUND_SECONDS = 100
 
 
-@pytest.fixture(autouse=True)
-def aws(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("AWS_REGION", "us-east-1"), ("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")):
-        monkeypatch.setenv(name, value)
-
-
 @contextmanager
 def a_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    world = World()
-    monkeypatch.setenv("AWS_ENDPOINT_URL_ECS", world.ecs.url)
+    world = World(monkeypatch)
     try:
         yield world
     finally:

@@ -16,10 +16,7 @@ EFFECTS_OF_A_TICK = 20
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    for name, value in (("AWS_REGION", "us-east-1"), ("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")):
-        monkeypatch.setenv(name, value)
-    world = World()
-    monkeypatch.setenv("AWS_ENDPOINT_URL_ECS", world.ecs.url)
+    world = World(monkeypatch)
     yield world
     world.close()
 
@@ -61,7 +58,7 @@ def test_a_tick_that_freezes_while_others_go_on_launches_nothing_twice(
 
 def test_many_ticks_at_once_launch_each_run_once(world: World) -> None:
     run_ids = add_runs(world, 40)
-    agents = [world.agent() for _ in range(4)]
+    agents = [world.agent(is_alone=False) for _ in range(4)]
     together = threading.Barrier(len(agents))
 
     def tick(number: int) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+
+import pytest
 
 from chalicelib.agent import Agent
 from chalicelib.builders.ecs_defaults import EcsDefaults
@@ -90,11 +92,17 @@ class CutTransport(HttpTransport):
 class World:
     """Both servers on one clock, and agents on them; close it."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: pytest.MonkeyPatch) -> None:
         self.clock = TurnedClock()
         self.prefect = Prefect1Server(clock=self.clock)
         self.ecs = EcsServer(clock=self.clock)
+        variables = {"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        for name, value in {**variables, "AWS_ENDPOINT_URL_ECS": self.ecs.url}.items():
+            environment.setenv(name, value)
         self._clients: list[AwsClients] = []
+        # Making AWS clients is the dearest part of a process by far, so processes that follow each other share them.
+        self._current = Cut()
+        self._shared = self._make_clients(lambda: self._current)
 
     def close(self) -> None:
         """End the servers and the agents' connections."""
@@ -103,8 +111,8 @@ class World:
         self.ecs.close()
         self.prefect.close()
 
-    def agent(self, cut: Cut | None = None) -> Agent:
-        """A new process of the agent."""
+    def agent(self, cut: Cut | None = None, is_alone: bool = True) -> Agent:
+        """A new process of the agent; one that runs beside others is not alone."""
         cut = cut or Cut()
         transport = CutTransport(self.prefect.url, self.clock, Credential())
         transport.cut = cut
@@ -112,7 +120,9 @@ class World:
         prefect = Prefect1API(GraphQLClient(transport), recorder, self.clock, "server")
         container = ContainerSettings(api_url=self.prefect.url)
         defaults = EcsDefaults(container, "default", run_task_kwargs={"networkConfiguration": NETWORK})
-        clients = self._make_clients(cut)
+        if is_alone:
+            self._current = cut
+        clients = self._shared if is_alone else self._make_clients(lambda: cut)
         templates = TemplateReader((), clients.s3, local_allowed=False)
         launcher = EcsLauncher(clients, defaults, templates, Pace(0, self.clock), self.clock)
         return Agent(prefect, launcher, self.clock)
@@ -125,19 +135,19 @@ class World:
         except Killed:
             return None
 
-    def _make_clients(self, cut: Cut) -> AwsClients:
+    def _make_clients(self, cut: Callable[[], Cut]) -> AwsClients:
         clients = AwsClients()
         self._clients.append(clients)
         for client in (clients.ecs(), clients.ecs_once()):
-            client.meta.events.register("before-send.ecs", cut.effect)
-            client.meta.events.register("after-call.ecs", cut.effect)
+            client.meta.events.register("before-send.ecs", lambda **_: cut().effect())
+            client.meta.events.register("after-call.ecs", lambda **_: cut().effect())
         return clients
 
     @contextmanager
     def suspended_tick(self, at: int) -> Iterator[Suspension]:
-        """Inside, a scheduled tick of another process stands still at its effect `at`; at the end it goes on and ends."""
+        """Inside, a scheduled tick of another process stands still at its effect `at`; at the end it goes on."""
         suspension = Suspension(at)
-        agent = self.agent(suspension)
+        agent = self.agent(suspension, is_alone=False)
         deadline = self.clock.now() + timedelta(seconds=10)
 
         def run() -> None:
