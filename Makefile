@@ -4,7 +4,7 @@ VENV := .venv
 PREFECT1 := .venv-prefect1
 BIN := $(VENV)/bin
 
-.PHONY: help test check demo bench format lint types layers oracle clean
+.PHONY: help test check demo bench soak format lint types layers oracle clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ demo: $(VENV)/.installed ## the main job, on embedded parts
 
 bench: $(VENV)/.installed $(PREFECT1)/.installed ## the numbers, as ratios within one run
 	$(BIN)/python -m bench
+
+soak: $(VENV)/.installed ## a few minutes of random histories with faults of every kind
+	SOAK_HISTORIES=500 $(BIN)/python -m pytest --timeout 1800 tests/integration/test_random_worlds.py
 
 format: $(VENV)/.installed ## write the house format
 	$(BIN)/ruff format .

@@ -8,7 +8,9 @@ from typing import Any
 
 from chalice.app import Chalice, CloudWatchEvent, IAMAuthorizer, Response, SQSEvent
 
-from chalicelib.bootstrap import Installation, load_installation, queue_name
+from chalicelib.bootstrap import Installation, load_installation, queue_name, schedule
+from chalicelib.errors import SettingsError
+from chalicelib.health import Verdict
 from chalicelib.ticks import Invocation
 
 app = Chalice(app_name="prefect-agent")
@@ -21,7 +23,7 @@ def installation() -> Installation:
     return load_installation(os.environ)
 
 
-@app.schedule(os.environ.get("SCHEDULE", "rate(1 minute)"))
+@app.schedule(schedule(os.environ))
 def tick(event: CloudWatchEvent) -> dict[str, Any]:
     """The scheduled tick. Raises when it could do nothing at all, so that Lambda's Errors metric tells the truth."""
     return installation().ticks.run_scheduled(_invocation(event.context))
@@ -37,14 +39,14 @@ def wake(event: SQSEvent) -> dict[str, Any]:
 @app.route("/api/health", methods=["GET"])
 def health() -> Response:
     """Well or not, for anybody: 200 or 503."""
-    verdict = installation().health.verdict()
+    verdict = _verdict()
     return Response({"status": verdict.status}, status_code=200 if verdict.is_healthy else 503)
 
 
 @app.route("/api/health/details", methods=["GET"], authorizer=signed_in)
 def health_details() -> Response:
     """The verdict with its reason, for whoever may sign the request."""
-    verdict = installation().health.verdict()
+    verdict = _verdict()
     return Response(verdict.as_dict(), status_code=200 if verdict.is_healthy else 503)
 
 
@@ -52,6 +54,13 @@ def health_details() -> Response:
 def poke() -> Response:
     """Ask for a tick now."""
     return Response({"status": "poked"}, status_code=202) if installation().ticks.poke() else _no_queue()
+
+
+def _verdict() -> Verdict:
+    try:
+        return installation().health.verdict()
+    except SettingsError as error:
+        return Verdict(False, str(error))
 
 
 def _no_queue() -> Response:

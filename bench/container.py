@@ -39,7 +39,7 @@ class LambdaContainer:
             end(self._process)
 
     def invoke(self, handler: str) -> dict[str, Any]:
-        """What the handler returned, with `peak_mb` and `has_botocore`. Raises TookTooLong when the process died."""
+        """What the handler returned, with `peak_mb` and `has_aws_clients`. Raises TookTooLong when the process died."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise TookTooLong("The container has no pipes")

@@ -1,7 +1,7 @@
 """A Lambda container: a process with `app.py` and nothing of the tests in it, which runs handlers on demand.
 
 A line on stdin is the name of a handler; the answer is a line of JSON on the first stdout: what the handler returned,
-the process's peak memory, and whether botocore has been imported. The handlers' own output goes to stderr.
+the process's peak memory, and whether botocore's clients have been imported. The handlers' own output goes to stderr.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def serve() -> None:
     for line in sys.stdin:
         handler = line.strip()
         returned = handlers[handler](event_for(handler), Context())
-        measured = {"peak_mb": peak_mb(), "has_botocore": "botocore" in sys.modules}
+        # Powertools imports botocore's bare package to ask for its version; a client costs 90 ms and 16 MB.
+        measured = {"peak_mb": peak_mb(), "has_aws_clients": "botocore.client" in sys.modules}
         answers.write(json.dumps({"returned": returned, **measured}) + "\n")
         answers.flush()
     answers.close()

@@ -13,6 +13,7 @@ from bench.results import Result, at_most, exactly
 from bench.surroundings import Surroundings, surroundings
 
 IDLE_TICKS = 5
+MEMORY_MB = 45
 
 
 def measure_wake() -> list[Result]:
@@ -22,12 +23,13 @@ def measure_wake() -> list[Result]:
         place.forget()
         answers = [container.invoke("wake") for _ in range(IDLE_TICKS)]
         requests = len(place.requests()) / IDLE_TICKS
-    peak_mb = round(answers[-1]["peak_mb"], 1)
+    peak_mb = float(answers[-1]["peak_mb"])
     return [
         at_most("requests to Prefect", requests, 1),
-        exactly("botocore imported (0 is no)", int(answers[-1]["has_botocore"]), 0),
-        Result("peak memory", f"{peak_mb} MB", "under 45 MB", peak_mb < 45),
-        Result("the same with the key in Secrets Manager, read once", f"{_peak_with_secret()} MB"),
+        exactly("botocore's clients imported (0 is no)", int(answers[-1]["has_aws_clients"]), 0),
+        Result("peak memory", f"{peak_mb:.1f} MB", f"under {MEMORY_MB} MB", peak_mb < MEMORY_MB),
+        # Reading it needs one AWS client, once in a container's life; the tick itself builds none.
+        Result("the same, the key read from Secrets Manager when cold", f"{_peak_with_secret():.1f} MB"),
     ]
 
 
@@ -37,7 +39,7 @@ def _peak_with_secret() -> float:
         role = {"AGENT_EXECUTION_ROLE_ARN": "arn:aws:iam::123456789012:role/execution"}
         with LambdaContainer(place, **secret, **role) as container:
             answers = [container.invoke("wake") for _ in range(2)]
-    return round(float(answers[-1]["peak_mb"]), 1)
+    return float(answers[-1]["peak_mb"])
 
 
 @contextmanager

@@ -8,12 +8,13 @@ from typing import Any
 
 from chalicelib.agent import Agent
 from chalicelib.builders.ecs_defaults import EcsDefaults, built_in_definition
-from chalicelib.builders.environment import ContainerSettings
+from chalicelib.builders.flow_container import ContainerSettings
 from chalicelib.clock import SystemClock
 from chalicelib.credentials import Credential, read_secret
 from chalicelib.health import HealthCheck, HealthLimits
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.ecs import EcsLauncher
+from chalicelib.launchers.ecs_shapes import shape_problems
 from chalicelib.launchers.pacing import FARGATE_BURST, Pace
 from chalicelib.launchers.templates import TemplateReader, read_own_template
 from chalicelib.ports import Clock
@@ -22,6 +23,7 @@ from chalicelib.prefect_api.prefect1 import Prefect1API
 from chalicelib.prefect_api.prefect1_records import Identity, Recorder
 from chalicelib.prefect_api.transport import HttpTransport
 from chalicelib.settings import Settings, load_settings
+from chalicelib.settings_table import DEFAULT_SCHEDULE
 from chalicelib.telemetry import LambdaLog
 from chalicelib.ticks import Ticks
 from chalicelib.wakeups import WakeupQueue
@@ -80,7 +82,7 @@ def build_ecs_defaults(settings: Settings, credential: Credential, clients: AwsC
         template = dict(read_own_template(settings.task_definition_path, clients.s3))
     if settings.run_task_kwargs_path:
         arguments = {**arguments, **read_own_template(settings.run_task_kwargs_path, clients.s3)}
-    return EcsDefaults(
+    defaults = EcsDefaults(
         container=_container_settings(settings, credential),
         cluster=settings.cluster or arguments.get("cluster") or "default",
         allowed_clusters=frozenset(settings.allowed_clusters),
@@ -93,6 +95,14 @@ def build_ecs_defaults(settings: Settings, credential: Credential, clients: AwsC
         allow_execute_command=settings.allow_execute_command,
         agent_name=settings.name,
     )
+    if settings.task_definition_path or settings.run_task_kwargs_path:
+        defaults.validate(shape_problems)  # imports botocore, so only for what somebody wrote
+    return defaults
+
+
+def schedule(environment: Mapping[str, str]) -> str:
+    """The schedule expression that the functions are deployed with."""
+    return environment.get("AGENT_SCHEDULE", DEFAULT_SCHEDULE)
 
 
 def queue_name(environment: Mapping[str, str]) -> str:

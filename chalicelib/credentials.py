@@ -9,16 +9,8 @@ from typing import Any, Protocol
 from chalicelib.errors import PrefectUnreachable, SettingsError
 from chalicelib.setting_parsers import secret
 
-REFUSALS = frozenset(
-    {
-        "AccessDeniedException",
-        "ResourceNotFoundException",
-        "ParameterNotFound",
-        "ValidationException",
-        "DecryptionFailure",
-    }
-)
-"""Answers of Secrets Manager and of the Parameter Store that somebody has to do something about."""
+TRANSIENT_CODES = frozenset({"InternalServiceError", "InternalServerError", "ThrottlingException", "RequestTimeout"})
+"""Answers of Secrets Manager and of the Parameter Store that may be others in a moment."""
 
 
 class SecretClients(Protocol):
@@ -59,24 +51,23 @@ def read_secret(reference: str, clients: SecretClients) -> str:
 
     try:
         text = _read_parameter(reference, clients) if ":ssm:" in reference else _read_from_manager(reference, clients)
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        if code in REFUSALS:
-            raise SettingsError([f"PREFECT__CLOUD__API_KEY names {reference}, which cannot be read: {code}"]) from error
-        raise PrefectUnreachable(f"The API key cannot be read from {reference} now: {code}") from error
     except BotoCoreError as error:
         raise PrefectUnreachable(f"The API key cannot be read from {reference} now: {error}") from error
-    return _checked(text.strip(), reference)
-
-
-def _checked(key: str, reference: str) -> str:
-    if not key:
-        raise SettingsError([f"PREFECT__CLOUD__API_KEY names {reference}, which is empty; put the API key into it"])
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in TRANSIENT_CODES:
+            raise PrefectUnreachable(f"The API key cannot be read from {reference} now: {code}") from error
+        raise _unusable(reference, f"which cannot be read: {code}") from error
+    if not text.strip():
+        raise _unusable(reference, "which is empty; put the API key into it")
     try:
-        return str(secret(key))
+        return secret(text.strip())
     except ValueError as error:
-        # An HTTP library would show the whole header that it cannot send.
-        raise SettingsError([f"PREFECT__CLOUD__API_KEY names {reference}, whose content {error}"]) from None
+        raise _unusable(reference, f"which {error}") from None
+
+
+def _unusable(reference: str, why: str) -> SettingsError:
+    return SettingsError([f"The API key is named as {reference}, {why}"])
 
 
 def _read_parameter(reference: str, clients: SecretClients) -> str:
@@ -101,7 +92,7 @@ def _pick(text: str, json_key: str, reference: str) -> str:
         picked = json.loads(text)[json_key]
     except (ValueError, KeyError, TypeError):
         # Neither the secret nor the parser's excerpt of it may be shown.
-        raise SettingsError([f"PREFECT__CLOUD__API_KEY names {reference}, which has no key {json_key!r}"]) from None
+        raise _unusable(reference, f"which has no key {json_key!r}") from None
     if not isinstance(picked, str):
-        raise SettingsError([f"PREFECT__CLOUD__API_KEY names {reference}, whose key {json_key!r} is not a text"])
+        raise _unusable(reference, f"whose key {json_key!r} is not a text")
     return picked

@@ -13,6 +13,9 @@ IMAGE = "prefecthq/prefect:1.4.1"
 SCARCE_IMAGE = "team/needs-much:1"
 MISSING_DEFINITION = "arn:aws:ecs:us-east-1:123456789012:task-definition/nightly:7"
 DUE_SECONDS = 3
+RETRY_AGE_SECONDS = 10
+"""For how long the retry has been due; while it is younger than 3 s it is left to the flow run's own process."""
+
 NO_CAPACITY = "Capacity is unavailable at this time. Please try again later or in a different availability zone"
 
 ECS_RUN = {"type": "ECSRun", "image": IMAGE, "cpu": "512", "memory": "1024"}
@@ -101,7 +104,7 @@ def _create(parts: Parts, kind: Kind, now: datetime) -> Scheduled:
     )
     if not kind.retries:
         return Scheduled(kind, run_id)
-    retry = {"type": "Retrying", "run_count": 2, "start_time": (now - timedelta(seconds=1)).isoformat()}
+    retry = {"type": "Retrying", "run_count": 2, "start_time": (now - timedelta(seconds=RETRY_AGE_SECONDS)).isoformat()}
     return Scheduled(kind, run_id, prefect.add_task_run(run_id, retry))
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from chalicelib.builders.ecs_checks import run_task_problems, template_problems
-from chalicelib.builders.environment import ContainerSettings
+from chalicelib.builders.ecs_documents import Check, run_task_problems, template_problems
+from chalicelib.builders.flow_container import ContainerSettings
 from chalicelib.errors import SettingsError
 from chalicelib.flow_runs import Document
-
-LAUNCH_TYPES = ("FARGATE", "EC2")
 
 
 def built_in_definition() -> Document:
@@ -25,8 +23,6 @@ class EcsDefaults:
     as they are here. `launch_type` is FARGATE, EC2, or None: FARGATE unless `run_task_kwargs` names capacity providers.
     `task_definition` is the agent's own template. `allow_plain_api_key` lets the key go into the overrides of a task
     whose own definition (`task_definition_arn`) does not show it as a secret.
-
-    Raises SettingsError with all problems of the documents: found here, they fail the agent and not each run.
     """
 
     container: ContainerSettings
@@ -41,11 +37,10 @@ class EcsDefaults:
     allow_execute_command: bool = False
     agent_name: str = "agent"
 
-    def __post_init__(self) -> None:
-        problems = [f"--task-definition: {problem}" for problem in template_problems(self.task_definition)]
-        problems += [f"--run-task-kwargs: {problem}" for problem in run_task_problems(self.run_task_kwargs)]
-        if self.launch_type not in (None, *LAUNCH_TYPES):
-            problems.append(f"--launch-type is neither of {' and '.join(LAUNCH_TYPES)}")
+    def validate(self, check: Check) -> None:
+        """Raise SettingsError with all problems of the documents: found so, they fail the agent and not each run."""
+        problems = [f"--task-definition: {line}" for line in template_problems(self.task_definition, check)]
+        problems += [f"--run-task-kwargs: {line}" for line in run_task_problems(self.run_task_kwargs, check)]
         if problems:
             raise SettingsError(problems)
 

@@ -1,7 +1,5 @@
 """`python -m chalicelib.cli` is `prefect-agent`."""
 
-from __future__ import annotations
-
 import sys
 
 from chalicelib.cli.commands import main

@@ -6,10 +6,10 @@ import json
 import logging
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Protocol
 
@@ -20,57 +20,43 @@ from chalicelib.ports import Clock
 BACK_OFF_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0)
 """What Prefect's own agent 1.4.1 waits between polls: the first after a find, one further for each time in vain."""
 
-RECOVERY_SECONDS = 60.0
+RECOVERY_SECONDS = 60.0  # as the schedule has it in the Lambda
 
+Wait = Callable[[float], bool]
+"""Returns after so many seconds, or as soon as somebody says stop, or has said so; answers whether somebody did."""
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LOGGER = logging.getLogger(__name__)
 
 
-class StopSignal(Protocol):
-    """Whether the loop was told to end."""
+class Ticking(Protocol):
+    """The part of the agent that is used here."""
 
-    @property
-    def requested(self) -> bool:
-        """Whether somebody said stop."""
-
-    def wait(self, seconds: float) -> None:
-        """Return after `seconds`, or as soon as somebody says stop."""
-
-
-def recovering(tick: Callable[[datetime, bool], TickReport], clock: Clock) -> Callable[[datetime], TickReport]:
-    """A tick that recovers once in RECOVERY_SECONDS, the first time at once, as the schedule does in the Lambda."""
-    latest: datetime | None = None
-
-    def tick_and_recover(deadline: datetime) -> TickReport:
-        nonlocal latest
-        now = clock.now()
-        is_due = latest is None or (now - latest).total_seconds() >= RECOVERY_SECONDS
-        latest = now if is_due else latest
-        return tick(deadline, is_due)
-
-    return tick_and_recover
+    def tick(self, deadline: datetime, recovers: bool = False) -> TickReport:
+        """Serve what is due; first what an earlier tick left half done, if it `recovers`."""
 
 
 def keep_ticking(
-    tick: Callable[[datetime], TickReport],
-    clock: Clock,
-    max_polls: int | None,
-    stop: StopSignal,
-    cadence_seconds: float = 10.0,
+    agent: Ticking, clock: Clock, max_polls: int | None, wait: Wait, cadence_seconds: float = 10.0
 ) -> bool:
-    """Tick until `stop` is requested or `max_polls` ticks were made; None is no limit.
+    """Tick until `wait` answers that somebody says stop, or `max_polls` ticks were made; None is no limit.
 
     Each tick is given a deadline `cadence_seconds` ahead and is never cut short. A tick that fails is one that found
     nothing: Prefect may be back later. PrefectUnauthorized and SettingsError are raised on, since waiting does not
-    mend them. Says whether the last tick did its work; True when there was none.
+    mend them. Says whether it ended well: by that word, or by a last tick that did its work.
     """
     ticks, back_off, succeeded = 0, 0, True
-    while not stop.requested and (max_polls is None or ticks < max_polls):
-        report = _try(tick, clock.now() + timedelta(seconds=cadence_seconds))
+    next_recovery = clock.now()
+    while max_polls is None or ticks < max_polls:
+        now = clock.now()
+        recovers = now >= next_recovery
+        next_recovery = now + timedelta(seconds=RECOVERY_SECONDS) if recovers else next_recovery
+        report = _try(agent, now + timedelta(seconds=cadence_seconds), recovers)
         succeeded = report is not None
         ticks += 1
         back_off = 0 if report and _got_on(report) else min(back_off + 1, len(BACK_OFF_SECONDS) - 1)
-        if ticks != max_polls:
-            stop.wait(BACK_OFF_SECONDS[back_off])
+        if ticks != max_polls and wait(BACK_OFF_SECONDS[back_off]):
+            return True
     return succeeded
 
 
@@ -79,60 +65,46 @@ def _got_on(report: TickReport) -> bool:
     return bool(report.claimed or report.answers) and not report.errors and report.agent_fault is None
 
 
-def _try(tick: Callable[[datetime], TickReport], deadline: datetime) -> TickReport | None:
+def _try(agent: Ticking, deadline: datetime, recovers: bool) -> TickReport | None:
     try:
-        report = tick(deadline)
+        report = agent.tick(deadline, recovers)
     except (PrefectUnauthorized, SettingsError):
         raise
-    except PrefectError as error:
-        LOGGER.warning("Tick failed, trying again: %s", error)
-        return None
-    except Exception:
+    except Exception as error:
         # The next tick starts from what Prefect knows, as it would in a process of its own.
-        LOGGER.exception("Tick failed, trying again")
+        LOGGER.warning("Tick failed, trying again: %s", error, exc_info=not isinstance(error, PrefectError))
         return None
-    _log_report(report)
-    return report
-
-
-def _log_report(report: TickReport) -> None:
     is_idle = not report.found and not report.errors
     LOGGER.log(logging.DEBUG if is_idle else logging.INFO, "Tick: %s", json.dumps(report.as_dict()))
     if report.agent_fault is not None:
         LOGGER.error("This agent is misconfigured, no more is claimed: %s", report.agent_fault)
-
-
-class _Stop:
-    """A StopSignal that is set by the operating system's signals."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    @property
-    def requested(self) -> bool:
-        """Whether a signal came."""
-        return self._event.is_set()
-
-    def wait(self, seconds: float) -> None:
-        """Return after `seconds`, or when a signal comes."""
-        self._event.wait(seconds)
-
-    def request(self, number: int, _frame: FrameType | None) -> None:
-        """Take the first signal; the next one of either kind ends the process where it stands."""
-        for kind in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(kind, signal.SIG_DFL)
-        # Written past the log and the stream, which the interrupted code may be in the middle of.
-        os.write(2, f"{signal.Signals(number).name}: ending after this tick; once more ends at once\n".encode())
-        self._event.set()
+    return report
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopSignal]:
-    """SIGINT (Ctrl-C) and SIGTERM request a stop inside this context, which only the main thread may enter."""
-    stop = _Stop()
-    before = {kind: signal.signal(kind, stop.request) for kind in (signal.SIGINT, signal.SIGTERM)}
+def stop_on_signals() -> Iterator[Wait]:
+    """SIGINT (Ctrl-C) and SIGTERM say stop to the Wait of this context, which only the main thread may enter.
+
+    The second one of either kind ends the process where it stands.
+    """
+    # An Event may not be set in a signal handler: it waits for ever for the wait that the signal interrupted.
+    signals: SimpleQueue[int] = SimpleQueue()
+
+    def take(number: int, _frame: FrameType | None) -> None:
+        for kind in _STOP_SIGNALS:
+            signal.signal(kind, signal.SIG_DFL)
+        # Written past the log and the stream, which the interrupted code may be in the middle of.
+        os.write(2, f"{signal.Signals(number).name}: ending after this tick; once more ends at once\n".encode())
+        signals.put(number)
+
+    def wait(seconds: float) -> bool:
+        with suppress(Empty):
+            return bool(signals.get(timeout=seconds))
+        return False
+
+    before = {kind: signal.signal(kind, take) for kind in _STOP_SIGNALS}
     try:
-        yield stop
+        yield wait
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from datetime import datetime
 
 from chalicelib.ports import Clock
 
@@ -31,20 +30,18 @@ class Pace:
     def __init__(self, per_second: float, clock: Clock, burst: int = FARGATE_BURST) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._full_rate = per_second or UNLIMITED_PER_SECOND
         self._is_limited = per_second > 0
-        self._rate = self._full_rate
-        self._burst = max(1, burst)
+        self._full_rate = self._rate = per_second or UNLIMITED_PER_SECOND
+        self._burst = max(1.0, burst)
         # Below zero are launches that wait.
-        self._tokens = float(self._burst)
+        self._tokens = self._burst
         self._filled_at = clock.now()
-        self._slowed_at: datetime | None = None
+        self._complaint_seconds = COMPLAINT_SECONDS  # since the last one that counted
 
     def acquire(self) -> None:
         """Return when one more launch may go; blocks until then."""
         with self._lock:
-            self._fill()
-            if self._is_free():
+            if self._fill():
                 return
             self._tokens -= 1
             wait_seconds = -self._tokens / self._rate
@@ -54,28 +51,24 @@ class Pace:
         """The platform says that launches come too fast."""
         with self._lock:
             self._fill()
-            now = self._filled_at
-            if self._slowed_at and (now - self._slowed_at).total_seconds() < COMPLAINT_SECONDS:
-                return
-            self._slowed_at = now
-            self._rate = max(self._rate / 2, min(SLOWEST_PER_SECOND, self._full_rate))
-            self._tokens = min(self._tokens, 0.0)
+            if self._complaint_seconds >= COMPLAINT_SECONDS:
+                self._complaint_seconds = 0.0
+                self._rate = max(self._rate / 2, min(SLOWEST_PER_SECOND, self._full_rate))
+                self._tokens = min(self._tokens, 0.0)
 
     def room(self, seconds: float) -> int:
         """How many launches `acquire` would let go within so many seconds, at the present rate."""
         with self._lock:
-            self._fill()
-            if self._is_free():
+            if self._fill():
                 return sys.maxsize
             return max(0, int(self._tokens + self._rate * max(0.0, seconds)))
 
-    def _is_free(self) -> bool:
-        return not self._is_limited and self._rate >= self._full_rate
-
-    def _fill(self) -> None:
-        """Let the time that has passed fill the bucket, then quicken the rate."""
+    def _fill(self) -> bool:
+        """Let the time that has passed fill the bucket, then quicken the rate; True while there is no limit at all."""
         now = self._clock.now()
         passed_seconds = max(0.0, (now - self._filled_at).total_seconds())
         self._filled_at = now
-        self._tokens = min(float(self._burst), self._tokens + passed_seconds * self._rate)
+        self._complaint_seconds += passed_seconds
+        self._tokens = min(self._burst, self._tokens + passed_seconds * self._rate)
         self._rate = min(self._full_rate, self._rate + self._full_rate * passed_seconds / RECOVERY_SECONDS)
+        return not self._is_limited and self._rate == self._full_rate

@@ -15,7 +15,6 @@ from tests.doubles.prefect1 import Prefect1Server
 from tests.integration.lambdas import Lambdas
 
 ECS_RUN = {"type": "ECSRun", "image": "prefecthq/prefect:1.4.1", "cpu": "512", "memory": "1024"}
-NOW = json.dumps({"planned_for": datetime.now(UTC).isoformat()})
 
 
 @pytest.fixture
@@ -26,6 +25,10 @@ def queue_url(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
     yield url
     sqs.delete_queue(QueueUrl=url)
     sqs.close()
+
+
+def planned_now() -> str:
+    return json.dumps({"planned_for": datetime.now(UTC).isoformat()})
 
 
 def requests_to(prefect: Prefect1Server) -> list[str]:
@@ -91,9 +94,9 @@ def test_one_bad_run_fails_with_the_reason_and_the_others_go_on(
 def test_a_woken_tick_with_nothing_due_is_one_request_and_builds_no_aws_client(
     lambdas: Lambdas, prefect: Prefect1Server
 ) -> None:
-    lambdas.wake(NOW)
+    lambdas.wake(planned_now())
     prefect.forget_requests()
-    report = lambdas.wake(json.dumps({"planned_for": datetime.now(UTC).isoformat()}))
+    report = lambdas.wake(planned_now())
     assert requests_to(prefect) == ["get_runs_in_queue"]
     assert report["found"] == 0
 
@@ -109,12 +112,12 @@ def test_a_scheduled_tick_with_nothing_due_is_two_requests(lambdas: Lambdas, pre
 def test_25_due_runs_cost_four_requests_and_one_registration_for_each_distinct_definition(
     lambdas: Lambdas, prefect: Prefect1Server, ecs: EcsServer
 ) -> None:
-    lambdas.wake(NOW)
+    lambdas.wake(planned_now())
     for number in range(25):
         image = {**ECS_RUN, "image": f"flows:{number % 2}"}
         prefect.add_flow_run(labels=["dev"], run_config=image)
     prefect.forget_requests()
-    report = lambdas.wake(json.dumps({"planned_for": datetime.now(UTC).isoformat()}))
+    report = lambdas.wake(planned_now())
     assert report["launched"] == 25
     assert requests_to(prefect) == ["get_runs_in_queue", "flow_run", "set_flow_run_states", "get_runs_in_queue"]
     assert (ecs.count("RunTask"), ecs.count("RegisterTaskDefinition")) == (25, 2)
@@ -160,7 +163,7 @@ def test_a_scheduled_tick_raises_when_prefect_is_away_and_a_woken_one_reports_it
     prefect.faults.add(then="html", times=None)
     with pytest.raises(PrefectUnreachable):
         lambdas.tick()
-    assert "PREFECT__CLOUD__API" in lambdas.wake(NOW)["errors"][0]
+    assert "PREFECT__CLOUD__API" in lambdas.wake(planned_now())["errors"][0]
 
 
 def test_health_is_bad_before_the_first_poll_and_good_after_it(lambdas: Lambdas) -> None:
@@ -168,6 +171,14 @@ def test_health_is_bad_before_the_first_poll_and_good_after_it(lambdas: Lambdas)
     lambdas.tick()
     lambdas.freeze()
     assert lambdas.get("/api/health") == (200, {"status": "ok"})
+
+
+def test_wrong_settings_are_bad_health_and_named_to_the_signed_in(
+    lambdas: Lambdas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENT_CADENCE_SECONDS", "often")
+    assert lambdas.get("/api/health") == (503, {"status": "unhealthy"})
+    assert "AGENT_CADENCE_SECONDS" in lambdas.get("/api/health/details")[1]["reason"]
 
 
 def test_the_reason_is_for_the_signed_in(lambdas: Lambdas) -> None:

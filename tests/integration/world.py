@@ -12,7 +12,7 @@ import pytest
 
 from chalicelib.agent import Agent
 from chalicelib.builders.ecs_defaults import EcsDefaults
-from chalicelib.builders.environment import ContainerSettings
+from chalicelib.builders.flow_container import ContainerSettings
 from chalicelib.credentials import Credential
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.ecs import EcsLauncher

@@ -25,13 +25,13 @@ REFUSED_HERE = {
     "unnamed override": "a container override without a name is refused before ECS does it",
     "empty of a wrong type": "an empty value of a wrong type is refused, where Prefect takes it for nothing",
     "null that is overruled": "a null in run_task_kwargs is refused even where another value would replace it",
+    "null image": "a null image in a template is refused as every other null is, where Prefect takes it for none",
     "reserved variable": "a run's value for a variable that the agent sets must be text all the same",
 }
 REFUSED_THERE = {
     "flow container": "a run's own template gets its container `flow` as documented; Prefect adds one without an image",
     "odd version": "a core version without numbers starts as a new one, where Prefect fails the run",
     "storage type": "the storage is the container's business; Prefect fails the run for one it does not know",
-    "described fields": "what only DescribeTaskDefinition shows is dropped from templates; Prefect sends it to AWS",
     "labels": "the run config's own labels are not looked at",
 }
 
@@ -160,7 +160,9 @@ ALIKE = [
     Case("an agent's template without containers", agent={"task_definition_path": {"networkMode": "awsvpc"}}),
     Case("an empty template", ecs(task_definition={})),
     Case("a template of the run and an image", ecs(task_definition=template(_FLOW), image="other:3")),
-    Case("a template with a null image", ecs(task_definition=template({"name": "flow", "image": None}))),
+    Case("a described template", ecs(task_definition=template(_FLOW, revision=4))),
+    Case("an unknown field in a template", ecs(task_definition=template({**_FLOW, "imag": "x"}))),
+    Case("a log configuration without a driver", ecs(task_definition=template({**_FLOW, "logConfiguration": {}}))),
     Case(
         "a template with a family and tags",
         ecs(task_definition=template(_FLOW, family="x", tags=[{"key": "a", "value": "b"}])),
@@ -200,8 +202,6 @@ ALIKE = [
     Case("a local build of prefect", flow={"core_version": "0.14.6+3.g12"}),
     Case("no core version", flow={"core_version": None}),
     Case("before 0.13", flow={"core_version": "0.12.6+3.g1"}),
-    Case("a release candidate of 0.13", flow={"core_version": "0.13.0rc1"}),
-    Case("a development release of 0.13", flow={"core_version": "0.13.0.dev2"}),
     Case("a post release of 0.13", flow={"core_version": "0.13.0.post1"}),
     Case("a short version", flow={"core_version": "0.13"}),
     Case("a release candidate of 1.0", flow={"core_version": "1.0rc1"}),
@@ -331,9 +331,9 @@ DIFFERENT = [
         ecs(cpu="256", run_task_kwargs=overriding(cpu=None)),
         difference="null that is overruled",
     ),
+    Case("a null image", ecs(task_definition=template({"name": "flow", "image": None})), difference="null image"),
     Case("a number for a reserved variable", ecs(env={"PREFECT__BACKEND": 1}), difference="reserved variable"),
     Case("a branch as version", flow={"core_version": "master"}, difference="odd version"),
     Case("a storage of one's own", flow={"storage": {"type": "Tape"}}, difference="storage type"),
-    Case("a described template", ecs(task_definition=template(_FLOW, revision=4)), difference="described fields"),
     Case("labels that are null", {**ecs(), "labels": None}, difference="labels"),
 ]

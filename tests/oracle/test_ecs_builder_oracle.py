@@ -15,11 +15,13 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from chalicelib.builders.ecs_task import EcsDefaults, build_ecs_launch, needs_network
-from chalicelib.builders.environment import ContainerSettings
+from chalicelib.builders.ecs_defaults import EcsDefaults
+from chalicelib.builders.ecs_launch import build_ecs_launch, needs_network
+from chalicelib.builders.flow_container import ContainerSettings
 from chalicelib.builders.run_configs import read_ecs_run
 from chalicelib.errors import AgentError
 from chalicelib.flow_runs import Flow, FlowRun
+from chalicelib.launchers.ecs_shapes import shape_problems
 from tests.oracle.ecs_cases import ALIKE, ALLOWED_CLUSTER, DIFFERENT, REFUSED_HERE, REFUSED_THERE, TENANT_ID, Case, Json
 from tests.oracle.ecs_generated_cases import generated_cases
 from tests.oracle.effective_task import PREFECT_TAGS, effective_task
@@ -87,7 +89,7 @@ def _build(case: Case) -> Any:
     if ecs_run.task_definition_arn:
         base = case.described or {}
     network = DEFAULT_NETWORK if needs_network(ecs_run, defaults) else None
-    return build_ecs_launch(_flow_run(case), ecs_run, base, defaults, network)
+    return build_ecs_launch(_flow_run(case), ecs_run, base, defaults, network, shape_problems)
 
 
 def _flow_run(case: Case) -> FlowRun:

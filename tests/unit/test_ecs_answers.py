@@ -118,6 +118,9 @@ def test_a_code_has_one_answer(code: str, status: int, answer: type[LaunchError]
             "You've reached the limit on the number of vCPUs you can run concurrently",
             LaunchDeferred,
         ),
+        ("InvalidParameterException", "Invalid placement constraint expression", LaunchRejected),
+        ("PlatformUnknownException", "Service Unavailable. Please try again later.", LaunchRejected),
+        ("ClientException", "Container overrides size limit exceeded.", LaunchRejected),
         ("InvalidParameterException", "No Container Instances were found in your cluster.", LaunchDeferred),
         (
             "InvalidParameterException",
@@ -150,10 +153,10 @@ def test_a_role_that_may_not_be_passed_is_the_runs_trouble_and_is_named() -> Non
 def test_what_a_run_chose_itself_is_its_own_trouble() -> None:
     denied = error("AccessDeniedException", f"{USER}ecs:RunTask on resource: arn:aws:ecs:x:y:task-definition/theirs:1")
     assert type(classify(denied, SUBJECT)) is LaunchForbidden
-    assert type(classify(denied, SUBJECT, {"definition"})) is LaunchRejected
+    assert type(classify(denied, SUBJECT, {"AccessDeniedException"})) is LaunchRejected
     missing = error("ClusterNotFoundException", "Cluster not found.")
-    assert type(classify(missing, SUBJECT, {"definition"})) is LaunchForbidden
-    assert type(classify(missing, SUBJECT, {"cluster"})) is LaunchRejected
+    assert type(classify(missing, SUBJECT, {"AccessDeniedException"})) is LaunchForbidden
+    assert type(classify(missing, SUBJECT, {"ClusterNotFoundException"})) is LaunchRejected
 
 
 @pytest.mark.parametrize(

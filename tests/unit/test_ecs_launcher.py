@@ -14,12 +14,13 @@ import pytest
 
 from chalicelib.builders.ecs_defaults import EcsDefaults
 from chalicelib.builders.ecs_launch import EcsLaunch
-from chalicelib.builders.environment import ContainerSettings
+from chalicelib.builders.flow_container import ContainerSettings
 from chalicelib.errors import LaunchDeferred, LaunchForbidden, LaunchRejected, LaunchUnknown, UnsupportedRun
-from chalicelib.flow_runs import Document, Flow, FlowRun, Place
+from chalicelib.flow_runs import Alive, Document, Flow, FlowRun, Place
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.ecs import LAUNCH_KEY_TAG, EcsLauncher, read_answer
 from chalicelib.launchers.pacing import Pace
+from chalicelib.launchers.templates import TemplateReader
 from tests.doubles.clock import TurnedClock
 from tests.doubles.ecs import EcsServer
 
@@ -40,10 +41,11 @@ DEFAULTS = EcsDefaults(
 KEY = "0a1b2c3d-7"
 
 
-class Shelf:
+class Shelf(TemplateReader):
     """Templates by path."""
 
     def __init__(self, **templates: Document) -> None:
+        super().__init__((), lambda: None, local_allowed=False)
         self.templates = templates
 
     def read(self, path: str) -> Document:
@@ -286,6 +288,15 @@ def test_of_several_tasks_the_living_one_is_meant(server: EcsServer, launcher: E
     assert launcher.look_at(arns) == arns[1]
 
 
+def test_what_lives_of_a_run_is_found_and_only_ecs_itself_is_believed(server: EcsServer, launcher: EcsLauncher) -> None:
+    assert launcher.find_alive(run_of()) is None
+    text = launch(launcher, run_task_kwargs={"cluster": "second"})
+    assert launcher.find_alive(run_of()) == Alive(text, KEY)
+    server.faults.add(when="ListTasks", then="status", status=200, body="<html>Welcome</html>")
+    with pytest.raises(LaunchDeferred, match="what answered is not AWS"):
+        launcher.find_alive(run_of())
+
+
 # refused, and no answer
 
 
@@ -430,7 +441,7 @@ def test_a_role_that_the_agent_may_not_pass_is_named(server: EcsServer, launcher
 def test_a_launch_that_ecs_finds_wrong_is_for_good(server: EcsServer, launcher: EcsLauncher) -> None:
     with pytest.raises(LaunchRejected, match="No Fargate configuration exists"):
         launch(launcher, task_definition={**TEMPLATE, "cpu": "300"})
-    with pytest.raises(LaunchRejected, match="platformVersion"):
+    with pytest.raises(UnsupportedRun, match="platformVersion is a number, not text"):
         launch(launcher, run_task_kwargs={"platformVersion": 14})
     assert server.tasks() == []
 

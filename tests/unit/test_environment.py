@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.builders.environment import KEY_VARIABLES, SEND_LOGS, ContainerSettings, container_environment
+from chalicelib.builders.flow_container import KEY_VARIABLES, SEND_LOGS, ContainerSettings, container_environment
 from chalicelib.flow_runs import Flow, FlowRun
 
 RUN = FlowRun("run-1", "owl", 3, datetime(2026, 1, 1, tzinfo=UTC), Flow("flow-1", "etl"), tenant_id="tenant-1")
@@ -22,7 +22,7 @@ ENVIRONMENTS = st.dictionaries(
 
 
 def test_a_container_on_server_gets_exactly_these_variables() -> None:
-    assert container_environment(RUN, SERVER, None) == {
+    assert container_environment(RUN, SERVER, {}) == {
         "PREFECT__BACKEND": "server",
         "PREFECT__CLOUD__AGENT__LABELS": "['ecs', 'prod']",
         "PREFECT__CLOUD__API": "http://prefect:4200",
@@ -40,13 +40,13 @@ def test_a_container_on_server_gets_exactly_these_variables() -> None:
 
 
 def test_a_key_comes_with_the_tenant_of_the_run_and_under_its_older_name_too() -> None:
-    env = container_environment(RUN, CLOUD, None)
+    env = container_environment(RUN, CLOUD, {})
     assert [env[name] for name in KEY_VARIABLES] == ["pcu_plain", "pcu_plain"]
     assert env["PREFECT__CLOUD__TENANT_ID"] == "tenant-1"
 
 
 def test_an_older_runner_token_goes_under_its_own_name_without_a_tenant() -> None:
-    env = container_environment(RUN, replace(SERVER, auth_token="runner"), None)
+    env = container_environment(RUN, replace(SERVER, auth_token="runner"), {})
     assert (env["PREFECT__CLOUD__API_KEY"], env["PREFECT__CLOUD__AUTH_TOKEN"]) == ("", "runner")
     assert env["PREFECT__CLOUD__TENANT_ID"] == ""
 
@@ -87,7 +87,7 @@ def test_a_run_may_turn_its_logs_off_but_not_on(agent_sends: bool, run_says: str
 
 def test_the_log_level_may_be_set_by_the_run() -> None:
     level = "PREFECT__LOGGING__LEVEL"
-    assert container_environment(RUN, replace(SERVER, log_level="ERROR"), None)[level] == "ERROR"
+    assert container_environment(RUN, replace(SERVER, log_level="ERROR"), {})[level] == "ERROR"
     assert container_environment(RUN, SERVER, {level: "DEBUG"})[level] == "DEBUG"
 
 

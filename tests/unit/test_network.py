@@ -9,9 +9,16 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from chalicelib.builders.ecs_defaults import EcsDefaults
+from chalicelib.builders.flow_container import ContainerSettings
 from chalicelib.errors import LaunchDeferred, LaunchForbidden, SettingsError
+from chalicelib.flow_runs import Flow, FlowRun
 from chalicelib.launchers.aws import AwsClients
-from chalicelib.launchers.network import DefaultNetwork, infer_network
+from chalicelib.launchers.ecs import EcsLauncher
+from chalicelib.launchers.network import infer_network
+from chalicelib.launchers.pacing import Pace
+from chalicelib.launchers.templates import TemplateReader
+from tests.doubles.clock import TurnedClock
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +63,33 @@ class Unordered:
 def test_tasks_run_in_the_default_vpcs_subnets_in_one_order_with_a_public_address(ec2: Any) -> None:
     known = {subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"] if subnet["DefaultForAz"]}
     ec2.create_subnet(VpcId=ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"], CidrBlock="10.0.0.0/24")
-    network = infer_network(Unordered(ec2))
+    network = infer_network(lambda: Unordered(ec2))
     assert len(known) > 1
     assert network == {"awsvpcConfiguration": {"subnets": sorted(known), "assignPublicIp": "ENABLED"}}
 
 
+class OneEc2(AwsClients):
+    """Clients whose EC2 is the one given."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__()
+        self.client = client
+
+    def ec2(self) -> Any:
+        return self.client
+
+
 def test_the_network_is_asked_for_once_in_a_process(ec2: Any) -> None:
-    client = Unordered(ec2)
-    network = DefaultNetwork(lambda: client)
-    assert network.find() == network.find()
+    client, clock = Unordered(ec2), TurnedClock()
+    defaults = EcsDefaults(ContainerSettings(api_url="http://prefect"), execution_role_arn="arn:aws:iam::1:role/x")
+    clients = OneEc2(client)
+    launcher = EcsLauncher(clients, defaults, TemplateReader((), clients.s3, False), Pace(0, clock), clock)
+    flow = Flow(
+        id="f", name="flow", storage={"type": "Docker", "registry_url": "r", "image_name": "i", "image_tag": "t"}
+    )
+    run = FlowRun(id="r", name="run", version=1, start_time=clock.now(), flow=flow)
+    networks = [launcher.build(run).run_task["networkConfiguration"] for _ in range(2)]
+    assert networks == [infer_network(lambda: ec2)] * 2
     assert client.asked == 1
 
 
@@ -73,18 +98,18 @@ def test_no_default_vpc_is_the_agents_fault_and_the_message_names_the_settings(m
     for subnet in client.describe_subnets()["Subnets"]:
         client.delete_subnet(SubnetId=subnet["SubnetId"])
     with pytest.raises(LaunchForbidden, match=r"has no subnets .*AGENT_SUBNETS.*--run-task-kwargs"):
-        infer_network(client)
+        infer_network(lambda: client)
     for vpc in client.describe_vpcs()["Vpcs"]:
         client.delete_vpc(VpcId=vpc["VpcId"])
     with pytest.raises(LaunchForbidden, match=r"no default VPC .*AGENT_SUBNETS.*--run-task-kwargs"):
-        infer_network(client)
+        infer_network(lambda: client)
     client.close()
 
 
 def test_while_ec2_is_away_the_run_waits() -> None:
     client = client_of("http://127.0.0.1:9", "eu-west-3")
     with pytest.raises(LaunchDeferred, match="AGENT_SUBNETS"):
-        infer_network(client)
+        infer_network(lambda: client)
     client.close()
 
 
@@ -103,4 +128,4 @@ def test_without_a_region_the_message_says_what_to_set(monkeypatch: pytest.Monke
     with pytest.raises(SettingsError, match="AWS_REGION"):
         clients.ecs()
     with pytest.raises(LaunchForbidden, match="AWS_REGION"):
-        DefaultNetwork(clients.ec2).find()
+        infer_network(clients.ec2)

@@ -14,10 +14,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from chalicelib.cli.polling import BACK_OFF_SECONDS, keep_ticking, recovering
+from chalicelib.cli.polling import BACK_OFF_SECONDS, keep_ticking
 from chalicelib.errors import LaunchRejected, PrefectRejected, PrefectUnauthorized, PrefectUnreachable, SettingsError
 from chalicelib.outcomes import Answer, TickReport
-from tests.doubles.clock import TurnedClock
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 IDLE = TickReport()
@@ -37,6 +36,7 @@ class World:
         self.time = NOON
         self.waits: list[float] = []
         self.deadlines: list[datetime] = []
+        self.recovered: list[bool] = []
 
     def now(self) -> datetime:
         return self.time
@@ -44,23 +44,21 @@ class World:
     def sleep(self, seconds: float) -> None:
         raise AssertionError("only the stop signal may be waited on, or Ctrl-C would come too late")
 
-    @property
-    def requested(self) -> bool:
-        return len(self.waits) >= self.stop_after_waits
-
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> bool:
         self.waits.append(seconds)
         self.time += timedelta(seconds=seconds)
+        return len(self.waits) >= self.stop_after_waits
 
-    def tick(self, deadline: datetime) -> TickReport:
+    def tick(self, deadline: datetime, recovers: bool = False) -> TickReport:
         self.deadlines.append(deadline)
+        self.recovered.append(recovers)
         answer = self.answers.pop(0) if self.answers else IDLE
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     def keep_ticking(self, max_polls: int | None = None, cadence_seconds: float = 10) -> bool:
-        return keep_ticking(self.tick, self, max_polls, self, cadence_seconds)
+        return keep_ticking(self, self, max_polls, self.wait, cadence_seconds)
 
 
 def test_idle_ticks_wait_as_long_as_the_real_agent_does() -> None:
@@ -108,6 +106,10 @@ def test_a_tick_that_fails_is_logged_and_tried_again_later(
 def test_the_last_tick_decides_whether_the_work_was_done() -> None:
     assert not World([BUSY, PrefectUnreachable("away")]).keep_ticking(max_polls=2)
     assert World([PrefectUnreachable("away"), BUSY]).keep_ticking(max_polls=2)
+
+
+def test_who_is_told_to_stop_ends_well_though_prefect_is_away() -> None:
+    assert World([PrefectUnreachable("away")], stop_after_waits=1).keep_ticking(max_polls=2)
 
 
 @pytest.mark.parametrize("end", [PrefectUnauthorized("refused"), SettingsError(["wrong"])])
@@ -206,15 +208,11 @@ def test_a_signal_between_two_ticks_ends_the_wait() -> None:
 
 
 def test_the_first_tick_recovers_and_then_one_a_minute_does() -> None:
-    clock = TurnedClock()
-    recovered: list[bool] = []
-
-    def tick(deadline: datetime, recovers: bool) -> TickReport:
-        recovered.append(recovers)
-        return TickReport()
-
-    ticking = recovering(tick, clock)
-    for _ in range(13):
-        ticking(clock.now())
-        clock.turn(10)
-    assert [index for index, recovers in enumerate(recovered) if recovers] == [0, 6, 12]
+    world = World(stop_after_waits=18)
+    world.keep_ticking()
+    times = [deadline - timedelta(seconds=10) - NOON for deadline in world.deadlines]
+    assert [time.total_seconds() for time, recovers in zip(times, world.recovered, strict=True) if recovers] == [
+        0.0,
+        65.5,
+        125.5,
+    ]
