@@ -14,7 +14,7 @@ from tests.doubles.ecs.faults import Fault, Faults
 from tests.doubles.ecs.protocol import Refusal, read_input, write_output
 from tests.doubles.ecs.store import Clock, Row, Store, SystemClock
 from tests.doubles.ecs.throttles import Throttles
-from tests.doubles.ecs.transport import CutConnection, HttpServer
+from tests.doubles.ecs.transport import CutConnection, serve
 
 ACTIONS: Mapping[str, Callable[[Store, Row], Row]] = {
     "CreateCluster": clusters.create_cluster,
@@ -74,8 +74,8 @@ class EcsServer:
         self._closing = threading.Event()
         for name in clusters:
             ACTIONS["CreateCluster"](self._store, {"clusterName": name})
-        self._http = HttpServer(self)
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self._http = serve(self)
+        self.url = self._http.url
 
     def __enter__(self) -> EcsServer:
         return self

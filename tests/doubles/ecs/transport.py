@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
-import threading
 import uuid
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol
 
+from tests.doubles.connections import HttpServer
 from tests.doubles.ecs.protocol import TARGET
 
 
@@ -56,38 +55,6 @@ class _Exchange(BaseHTTPRequestHandler):
         """Say nothing; calls are recorded instead."""
 
 
-class HttpServer(ThreadingHTTPServer):
-    """Serves a service until `stop`, which also ends the connections that clients keep open."""
-
-    daemon_threads = False
-    block_on_close = True
-
-    def __init__(self, service: Service) -> None:
-        super().__init__(("127.0.0.1", 0), type("Exchange", (_Exchange,), {"service": service}))
-        self._connections: set[socket.socket] = set()
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """Serve one connection, known while it lasts."""
-        self._connections.add(request)
-        try:
-            super().finish_request(request, client_address)
-        finally:
-            self._connections.discard(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error; anything else is."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)
-
-    def stop(self) -> None:
-        """End all threads and connections."""
-        self.shutdown()
-        self._thread.join()
-        for connection in list(self._connections):
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
-        self.server_close()
+def serve(service: Service) -> HttpServer:
+    """A server that hands its requests to `service`, until it is stopped."""
+    return HttpServer(type("Exchange", (_Exchange,), {"service": service}))

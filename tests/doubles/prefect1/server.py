@@ -19,7 +19,7 @@ from tests.doubles.prefect1.schema import schema
 from tests.doubles.prefect1.states import complete_state
 from tests.doubles.prefect1.store import Clock, Row, Store, SystemClock
 from tests.doubles.prefect1.transitions import cancel_flow_run, move_flow_run, move_task_run
-from tests.doubles.prefect1.transport import HTTPServer
+from tests.doubles.prefect1.transport import serve
 
 CLOUD_KEY = "cloud-api-key"
 """The API key of the default tenant when a Cloud double is given none."""
@@ -56,8 +56,8 @@ class Prefect1Server:
         default_keys = {CLOUD_KEY: self.tenant_id} if cloud and tenant else {}
         self._admit(self._backend.api_keys, default_keys if api_keys is None else api_keys)
         schema(cloud)
-        self._http = HTTPServer(self)
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self._http = serve(self)
+        self.url = self._http.url
 
     def _admit(self, credentials: dict[str, str], given: Mapping[str, str]) -> None:
         for credential, tenant_id in given.items():

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
+from tests.doubles.connections import HttpServer
 from tests.doubles.prefect1.execution import Answer
 from tests.doubles.prefect1.faults import Fault, api_error_body
 from tests.doubles.prefect1.recording import Request
@@ -164,39 +163,6 @@ def _page(text: str) -> str:
     return f"<!DOCTYPE html>\n<html><body><pre>{text}</pre></body></html>\n"
 
 
-class HTTPServer(ThreadingHTTPServer):
-    """Serves a gateway until `stop`, which also ends the connections that clients keep open."""
-
-    daemon_threads = False
-    block_on_close = True
-
-    def __init__(self, gateway: Gateway) -> None:
-        exchange = type("Exchange", (_Exchange,), {"gateway": gateway})
-        super().__init__(("127.0.0.1", 0), exchange)
-        self._connections: set[socket.socket] = set()
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """Serve one connection, knowing it while it lasts."""
-        self._connections.add(request)
-        try:
-            super().finish_request(request, client_address)
-        finally:
-            self._connections.discard(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error; anything else is."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)
-
-    def stop(self) -> None:
-        """End all threads and connections."""
-        self.shutdown()
-        self._thread.join()
-        for connection in list(self._connections):
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
-        self.server_close()
+def serve(gateway: Gateway) -> HttpServer:
+    """A server that hands its requests to `gateway`, until it is stopped."""
+    return HttpServer(type("Exchange", (_Exchange,), {"gateway": gateway}))
