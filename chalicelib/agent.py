@@ -75,7 +75,7 @@ class Agent:
         orphans = self.prefect.find_orphans(self.launcher.place)[: self._room(last_claim)]
         report.recovered = len(orphans)
         builds = [self._build(claim.run, claim) for claim in orphans]
-        return spare_the_backlog([*self._refuse(builds, report), *self._launch_all(launchable(builds))])
+        return spare_the_backlog([*refusals(builds), *self._launch_all(launchable(builds))])
 
     def _submit_ready(self, runs: Sequence[FlowRun], last_claim: datetime, report: TickReport) -> list[Outcome]:
         """Submit the runs whose time has come; while none has, wait for the first, which is then read again."""
@@ -87,7 +87,8 @@ class Agent:
         builds = [self._build(run) for run in ready]
         if (self.clock.now() - read_at).total_seconds() > READING_AGE_LIMIT_SECONDS:
             return []
-        outcomes = self._refuse(builds, report)
+        outcomes = refusals(builds)
+        report.add_tried(outcome.run for outcome in outcomes)
         if not any(outcome.agent_fault for outcome in outcomes):
             outcomes += self._launch_all(self._claim(builds, last_claim, report))
         return spare_the_backlog(outcomes)
@@ -95,26 +96,18 @@ class Agent:
     def _build(self, run: FlowRun, claim: Claim | None = None) -> Build:
         try:
             return Build(run, claim, request=self.launcher.build(run))
+        except LaunchForbidden as error:
+            return Build(run, claim, refusal=Outcome(run, Answer.IMPOSSIBLE, str(error), claim, agent_fault=True))
         except UnsupportedRun as error:
-            return Build(run, claim, problem=str(error))
+            return Build(run, claim, refusal=Outcome(run, Answer.IMPOSSIBLE, str(error), claim))
         except LaunchError as error:
-            is_fault = isinstance(error, LaunchForbidden)
-            return Build(run, claim, problem=str(error), may_pass=not is_fault, agent_fault=is_fault)
+            # What it takes to build it cannot be looked up now: it makes room for the others and comes back.
+            return Build(run, claim, refusal=Outcome(run, Answer.REFUSED_FOR_NOW, str(error), claim))
         except Exception as error:
             # One run's trouble is its own, also when it is one that nobody thought of.
             LOGGER.exception("Flow run cannot be built", extra={"flow_run_id": run.id})
-            return Build(run, claim, problem=shorten(f"Cannot be built into a launch request: {error!r}"))
-
-    def _refuse(self, builds: Sequence[Build], report: TickReport) -> list[Outcome]:
-        """Outcomes of the runs that cannot be launched; where the problem may pass, the run is left for later."""
-        refused = [build for build in builds if build.problem is not None]
-        report.add_tried(build.run for build in refused)
-        report.errors += [f"Flow run {build.run.id} waits: {build.problem}" for build in refused if build.may_pass]
-        return [
-            Outcome(build.run, Answer.IMPOSSIBLE, build.problem or "", build.claim, build.agent_fault)
-            for build in refused
-            if not build.may_pass
-        ]
+            reason = shorten(f"Cannot be built into a launch request: {error!r}")
+            return Build(run, claim, refusal=Outcome(run, Answer.IMPOSSIBLE, reason, claim))
 
     def _claim(self, builds: Sequence[Build], last_claim: datetime, report: TickReport) -> list[Build]:
         """Take as many runs as can be launched in time; those that became ours."""
@@ -165,7 +158,12 @@ def adopt(claim: Claim, alive: Alive) -> Outcome:
 
 def launchable(builds: Sequence[Build]) -> list[Build]:
     """Those that have a launch request."""
-    return [build for build in builds if build.problem is None]
+    return [build for build in builds if build.refusal is None]
+
+
+def refusals(builds: Sequence[Build]) -> list[Outcome]:
+    """The outcomes of the others."""
+    return [build.refusal for build in builds if build.refusal is not None]
 
 
 def spare_the_backlog(outcomes: Sequence[Outcome]) -> list[Outcome]:

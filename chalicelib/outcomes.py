@@ -47,17 +47,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Build:
-    """One run's launch request, or the problem with it: one that `may_pass`, or is the agent's own fault.
-
-    `claim` is None until the run is claimed.
-    """
+    """One run's launch request, or the outcome that it has without one. `claim` is None until the run is claimed."""
 
     run: FlowRun
     claim: Claim | None = None
     request: Any = None
-    problem: str | None = None
-    may_pass: bool = False
-    agent_fault: bool = False
+    refusal: Outcome | None = None
 
 
 @dataclass

@@ -20,7 +20,7 @@ RECORDING_SECONDS = 10.0
 """Kept free at the end of an invocation, so that what was claimed last is launched and recorded."""
 
 
-SHORTEST_TICK_SECONDS = 5.0
+SHORTEST_TICK_SECONDS = 10.0
 """A tick with less could claim nothing. If the function is cut off all the same, recovery finds what it claimed."""
 
 

@@ -30,7 +30,7 @@ def render_previews(builds: Sequence[Build], settings: Settings) -> str:
 
 
 def _shown(build: Build) -> dict[str, Any]:
-    outcome = {"launch": build.request} if build.problem is None else {"problem": build.problem}
+    outcome = {"problem": build.refusal.text} if build.refusal else {"launch": build.request}
     run = build.run
     return {"flow_run_id": run.id, "name": run.name, "start_time": run.start_time.isoformat(), **outcome}
 

@@ -230,16 +230,20 @@ def test_a_run_that_breaks_the_builder_fails_alone(world: World) -> None:
     assert world.answers() == {"poison": Answer.IMPOSSIBLE, "good": Answer.LAUNCHED}
 
 
-def test_a_look_up_that_fails_for_now_leaves_the_run_for_another_tick(world: World) -> None:
-    world.add("unlucky")
+def test_a_look_up_that_fails_for_now_defers_the_run_without_a_claim(world: World) -> None:
+    world.add("unlucky", "good")
     world.platform.build_troubles = {"unlucky": LaunchDeferred("throttled")}
-    report = world.tick()
-    assert world.api.claims == []
-    assert world.api.recorded == []
-    assert "throttled" in report["errors"][0]
-    world.platform.build_troubles = {}
     world.tick()
-    assert world.answers() == {"unlucky": Answer.LAUNCHED}
+    assert world.api.claims == ["good"]
+    assert world.answers() == {"unlucky": Answer.REFUSED_FOR_NOW, "good": Answer.LAUNCHED}
+
+
+def test_a_page_of_runs_that_cannot_be_looked_up_does_not_hide_the_runs_behind_it(world: World) -> None:
+    unlucky = [f"run{i}" for i in range(25)]
+    world.add(*unlucky, "behind")
+    world.platform.build_troubles = {name: LaunchDeferred("throttled") for name in unlucky}
+    world.tick()
+    assert world.answers()["behind"] is Answer.LAUNCHED
 
 
 def test_a_fault_of_the_agents_own_fails_one_run_gives_the_others_back_and_ends_the_tick(world: World) -> None:
@@ -278,7 +282,8 @@ def test_a_preview_builds_and_claims_nothing(world: World) -> None:
     world.add("good", "bad")
     world.platform.build_troubles = {"bad": UnsupportedRun("a DockerRun")}
     previews = world.agent.preview(world.clock.now())
-    assert [(preview.request, preview.problem) for preview in previews] == [("good", None), (None, "a DockerRun")]
+    assert [preview.request for preview in previews] == ["good", None]
+    assert [preview.refusal.text for preview in previews if preview.refusal] == ["a DockerRun"]
     assert world.api.claims == []
 
 

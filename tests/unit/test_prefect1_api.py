@@ -266,6 +266,18 @@ def test_a_refusal_for_now_gives_the_run_back_after_the_lock_with_the_reason(
     assert len(claim_all(api)) == 1
 
 
+def test_a_run_that_could_not_be_looked_up_waits_its_turn_without_ever_being_claimed(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    run_id = server.add_flow_run()
+    api.record_and_poll([Outcome(run, Answer.REFUSED_FOR_NOW, "S3 is away") for run in poll(api)], clock.now())
+    assert [state["state"] for state in server.states(run_id)] == ["Scheduled", "Scheduled"]
+    assert "S3 is away" in server.flow_run(run_id)["state_message"]
+    assert poll(api) == []
+    clock.turn(36)
+    assert len(poll(api)) == 1
+
+
 def test_a_run_that_is_refused_for_longer_than_the_deadline_fails_with_that_reason(
     server: Prefect1Server, clock: TurnedClock
 ) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chalicelib.builders.ecs_launch import EcsLaunch
 from chalicelib.cli.preview import REDACTED, render_previews
 from chalicelib.flow_runs import Flow, FlowRun
-from chalicelib.outcomes import Build
+from chalicelib.outcomes import Answer, Build, Outcome
 from chalicelib.settings import load_settings
 
 KEY = "pnu_8Qcanary"
@@ -54,7 +54,9 @@ def test_a_launch_request_is_shown_whole() -> None:
 
 
 def test_a_run_without_a_request_shows_its_problem_without_the_key() -> None:
-    (preview,) = json.loads(render_previews([Build(RUN, problem=f"no image for {KEY}")], SETTINGS))
+    (preview,) = json.loads(
+        render_previews([Build(RUN, refusal=Outcome(RUN, Answer.IMPOSSIBLE, f"no image for {KEY}"))], SETTINGS)
+    )
     assert preview["problem"] == f"no image for {REDACTED}"
     assert "launch" not in preview
 
