@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.doubles.ecs import EcsServer
-from tests.doubles.prefect1 import Prefect1Server
+from tests.doubles.prefect1 import Clock, Prefect1Server
 
 PROJECT = Path(__file__).parents[1]
 PREFECT1 = Path(os.environ.get("PREFECT1_PYTHON") or PROJECT / ".venv-prefect1" / "bin" / "python")
@@ -35,6 +35,7 @@ class Surroundings:
     def __init__(self, prefect: Prefect1Server, ecs: EcsServer, directory: Path) -> None:
         self.prefect = prefect
         self.ecs = ecs
+        self._run_ids: list[str] = []
         self.arguments_file = directory / "run_task.yaml"
         self.arguments_file.write_text(json.dumps(NETWORK))
         self.environment = {
@@ -103,13 +104,18 @@ class Surroundings:
         """How many log lines have reached Prefect: one for each run that was launched or refused."""
         return Counter(name for request in self.prefect.requests for name in request.field_names)["write_run_logs"]
 
+    def runs_with_sign(self) -> int:
+        """How many runs the log says were launched."""
+        return sum(bool(self.prefect.logs(run_id)) for run_id in self._run_ids)
+
     def add_due_runs(self, count: int, images: int) -> list[str]:
         """So many due flow runs, in turn of so many images."""
         flow_id = self.prefect.add_flow("bench", storage={"type": "Module", "__version__": "1.4.1", "module": "flows"})
-        return [
+        self._run_ids = [
             self.prefect.add_flow_run(flow_id, run_config=ecs_run(f"flows:{number % images}"), labels=[LABEL])
             for number in range(count)
         ]
+        return self._run_ids
 
     def forget(self) -> None:
         """Begin all counts anew."""
@@ -123,10 +129,10 @@ def ecs_run(image: str) -> dict[str, Any]:
 
 
 @contextmanager
-def surroundings(round_trip_seconds: float = 0.0) -> Iterator[Surroundings]:
-    """Fresh ones, stopped afterwards."""
+def surroundings(round_trip_seconds: float = 0.0, clock: Clock | None = None) -> Iterator[Surroundings]:
+    """Fresh ones, stopped afterwards; `clock` is Prefect's."""
     with ExitStack() as stack:
-        prefect = stack.enter_context(Prefect1Server(round_trip_seconds=round_trip_seconds))
+        prefect = stack.enter_context(Prefect1Server(clock, round_trip_seconds))
         ecs = stack.enter_context(EcsServer(clusters=(CLUSTER,), round_trip_seconds=round_trip_seconds))
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         yield Surroundings(prefect, ecs, Path(directory))
