@@ -17,7 +17,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from chalicelib.errors import LaunchError, LaunchForbidden, PrefectError, UnsupportedRun, shorten
+from chalicelib.errors import (
+    LaunchError,
+    LaunchForbidden,
+    LaunchUnknown,
+    PrefectError,
+    SettingsError,
+    UnsupportedRun,
+    shorten,
+)
 from chalicelib.flow_runs import Alive, Claim, FlowRun
 from chalicelib.outcomes import Answer, Build, Outcome, TickReport, answer_of
 from chalicelib.ports import Clock, Launcher, PrefectAPI
@@ -32,6 +40,9 @@ READING_AGE_LIMIT_SECONDS = 5.0
 
 KEY_LIFE_SECONDS = 50 * 60
 """How long after its claim a launch key may be used again. ECS forgets a token an hour after its task stopped."""
+
+HOLD_LIMIT_SECONDS = 30.0
+"""A tick that stood still for longer may have lost its claims to recovery, or to Lazarus, meanwhile."""
 
 LAUNCH_THREADS = 16
 """Launches under way at once. 20 a second, the most that Fargate sustains, need 6 at 0.3 s a launch."""
@@ -48,18 +59,17 @@ class Agent:
     def tick(self, deadline: datetime, recovers: bool = False) -> TickReport:
         """Start what is due, and what becomes due in time, until `deadline`; first recover orphans, if it `recovers`.
 
-        Raises PrefectError only when the first poll fails: then nothing at all was done. Later trouble stands in the
-        report's errors; what it leaves half done is claimed, and is found again by its claim.
+        Raises PrefectError only when the first poll fails: then nothing at all was done; and SettingsError when the
+        platform cannot be spoken to, before anything is claimed. Later trouble stands in the report's errors; what it
+        leaves half done is claimed, and is found again by its claim.
         """
         report = TickReport()
         last_claim = deadline - timedelta(seconds=CLAIM_MARGIN_SECONDS)
         outcomes = self._recover(last_claim, report) if recovers else []
-        report.add(outcomes)
         due = self.prefect.record_and_poll(outcomes, last_claim)
         while (runs := report.untried(due)) and self.clock.now() < last_claim and not report.agent_fault:
             try:
                 outcomes = self._submit_ready(runs, last_claim, report)
-                report.add(outcomes)
                 due = self.prefect.record_and_poll(outcomes, last_claim)
             except PrefectError as error:
                 report.errors.append(str(error))
@@ -72,10 +82,15 @@ class Agent:
 
     def _recover(self, last_claim: datetime, report: TickReport) -> list[Outcome]:
         """Launch again, with its own key, what was claimed and shows no sign of a launch."""
-        orphans = self.prefect.find_orphans(self.launcher.place)[: self._room(last_claim)]
+        read_at = self.clock.now()
+        try:
+            orphans = self.prefect.find_orphans(self.launcher.place)[: self._room(last_claim)]
+        except PrefectError as error:
+            report.errors.append(f"Nothing is recovered: {error}")
+            return []
         report.recovered = len(orphans)
         builds = [self._build(claim.run, claim) for claim in orphans]
-        return spare_the_backlog([*refusals(builds), *self._launch_all(launchable(builds))])
+        return self._settle([*self._refuse(builds), *self._launch_all(builds, read_at)], report)
 
     def _submit_ready(self, runs: Sequence[FlowRun], last_claim: datetime, report: TickReport) -> list[Outcome]:
         """Submit the runs whose time has come; while none has, wait for the first, which is then read again."""
@@ -84,18 +99,32 @@ class Agent:
         if not ready:
             self.clock.sleep((min(run.start_time for run in runs) - read_at).total_seconds())
             return []
-        builds = [self._build(run) for run in ready]
-        if (self.clock.now() - read_at).total_seconds() > READING_AGE_LIMIT_SECONDS:
-            return []
-        outcomes = refusals(builds)
+        builds = self._build_in_time(ready, read_at)
+        outcomes = self._refuse(builds)
         report.add_tried(outcome.run for outcome in outcomes)
-        if not any(outcome.agent_fault for outcome in outcomes):
-            outcomes += self._launch_all(self._claim(builds, last_claim, report))
-        return spare_the_backlog(outcomes)
+        if self._age_seconds(read_at) > READING_AGE_LIMIT_SECONDS:
+            # The last one took the time. The others are read again, and are not to wait for it a second time.
+            report.add_tried([builds[-1].run])
+            report.errors.append(f"Building flow run {builds[-1].run.id} took too long")
+        elif not any(outcome.agent_fault for outcome in outcomes):
+            claimed_at = self.clock.now()
+            outcomes += self._launch_all(self._claim(builds, last_claim, report), claimed_at)
+        return self._settle(outcomes, report)
+
+    def _build_in_time(self, runs: Sequence[FlowRun], read_at: datetime) -> list[Build]:
+        """Builds of as many runs as there is time for before the reading is too old; of one at least."""
+        builds: list[Build] = []
+        for run in runs:
+            if builds and self._age_seconds(read_at) > READING_AGE_LIMIT_SECONDS / 2:
+                break
+            builds.append(self._build(run))
+        return builds
 
     def _build(self, run: FlowRun, claim: Claim | None = None) -> Build:
         try:
             return Build(run, claim, request=self.launcher.build(run))
+        except SettingsError:
+            raise
         except LaunchForbidden as error:
             return Build(run, claim, refusal=Outcome(run, Answer.IMPOSSIBLE, str(error), claim, agent_fault=True))
         except UnsupportedRun as error:
@@ -109,6 +138,20 @@ class Agent:
             reason = shorten(f"Cannot be built into a launch request: {error!r}")
             return Build(run, claim, refusal=Outcome(run, Answer.IMPOSSIBLE, reason, claim))
 
+    def _refuse(self, builds: Sequence[Build]) -> list[Outcome]:
+        """The outcomes of the runs without a launch request. A task that may live is looked for before one fails."""
+        return [self._look_first(build.refusal) for build in builds if build.refusal is not None]
+
+    def _look_first(self, refusal: Outcome) -> Outcome:
+        if not refusal.run.was_claimed_before:
+            return refusal
+        try:
+            alive = self.launcher.find_alive(refusal.run)
+        except LaunchUnknown as error:
+            answer = Answer.UNKNOWN if refusal.claim else Answer.REFUSED_FOR_NOW
+            return replace(refusal, answer=answer, text=str(error), agent_fault=False, counts=False)
+        return adopt(refusal.run, refusal.claim, alive) if alive else refusal
+
     def _claim(self, builds: Sequence[Build], last_claim: datetime, report: TickReport) -> list[Build]:
         """Take as many runs as can be launched in time; those that became ours."""
         chosen = launchable(builds)[: self._room(last_claim)]
@@ -120,25 +163,43 @@ class Agent:
         by_run = {claim.run.id: claim for claim in claims}
         return [replace(build, claim=by_run[build.run.id]) for build in chosen if build.run.id in by_run]
 
+    def _settle(self, outcomes: Sequence[Outcome], report: TickReport) -> list[Outcome]:
+        """The outcomes as they are to be recorded, counted and logged."""
+        settled = spare_the_backlog(outcomes)
+        report.add(settled)
+        for outcome in settled:
+            level = logging.INFO if outcome.answer is Answer.LAUNCHED else logging.WARNING
+            about = {"flow_run_id": outcome.run.id, "launch_key": outcome.claim.key if outcome.claim else None}
+            LOGGER.log(level, "Flow run %s %s: %s", outcome.run.id, outcome.answer.value, outcome.text, extra=about)
+        return settled
+
+    def _age_seconds(self, moment: datetime) -> float:
+        return (self.clock.now() - moment).total_seconds()
+
     def _room(self, last_claim: datetime) -> int:
         """How many launches fit in until then; one always does, or a slow platform would never be asked."""
         return max(1, self.launcher.room((last_claim - self.clock.now()).total_seconds()))
 
-    def _launch_all(self, builds: Sequence[Build]) -> list[Outcome]:
-        if not builds:
-            return []
-        with ThreadPoolExecutor(min(LAUNCH_THREADS, len(builds))) as threads:
-            return list(threads.map(lambda build: self._launch(build.claim, build.request), builds))
+    def _launch_all(self, builds: Sequence[Build], held_since: datetime) -> list[Outcome]:
+        with ThreadPoolExecutor(LAUNCH_THREADS) as threads:
+            launches = [
+                threads.submit(self._launch, build.claim, build.request, held_since)
+                for build in launchable(builds)
+                if build.claim
+            ]
+            return [launch.result() for launch in launches]
 
-    def _launch(self, claim: Claim, request: Any) -> Outcome:
+    def _launch(self, claim: Claim, request: Any, held_since: datetime) -> Outcome:
+        """Launch a claim that was known to be ours at `held_since`."""
         try:
-            is_key_old = (self.clock.now() - claim.claimed_at).total_seconds() > KEY_LIFE_SECONDS
+            is_key_old = self._age_seconds(claim.claimed_at) > KEY_LIFE_SECONDS
             if (claim.run.was_claimed_before or is_key_old) and (alive := self.launcher.find_alive(claim.run)):
-                return adopt(claim, alive)
+                return adopt(claim.run, claim, alive)
             if is_key_old:
-                return Outcome(
-                    claim.run, Answer.REFUSED_FOR_NOW, "It was claimed long ago, and nothing of it runs", claim
-                )
+                reason = "It was claimed long ago, and nothing of it runs"
+                return Outcome(claim.run, Answer.REFUSED_FOR_NOW, reason, claim, counts=False)
+            if self._age_seconds(held_since) > HOLD_LIMIT_SECONDS:
+                return Outcome(claim.run, Answer.UNKNOWN, "This tick stood still, the claim may be lost", claim)
             return Outcome(claim.run, Answer.LAUNCHED, self.launcher.launch(request, claim.key), claim)
         except LaunchError as error:
             return Outcome(claim.run, answer_of(error), str(error), claim, isinstance(error, LaunchForbidden))
@@ -148,12 +209,12 @@ class Agent:
             return Outcome(claim.run, Answer.UNKNOWN, shorten(repr(error)), claim)
 
 
-def adopt(claim: Claim, alive: Alive) -> Outcome:
-    """The outcome of a claim on a run of which something lives that an earlier claim launched."""
-    if claim.run.is_retry and alive.key != claim.key:
+def adopt(run: FlowRun, claim: Claim | None, alive: Alive) -> Outcome:
+    """The outcome of a run of which something lives that an earlier claim, or this one, launched."""
+    if claim is None or (run.is_retry and alive.key != claim.key):
         # The earlier container would not run the retry: it is launched when that one has ended.
-        return Outcome(claim.run, Answer.REFUSED_FOR_NOW, f"{alive.text} of this flow run has not ended yet", claim)
-    return Outcome(claim.run, Answer.LAUNCHED, alive.text, claim)
+        return Outcome(run, Answer.REFUSED_FOR_NOW, f"{alive.text} of it has not ended yet", claim, counts=False)
+    return Outcome(run, Answer.LAUNCHED, alive.text, claim)
 
 
 def launchable(builds: Sequence[Build]) -> list[Build]:
@@ -161,15 +222,12 @@ def launchable(builds: Sequence[Build]) -> list[Build]:
     return [build for build in builds if build.refusal is None]
 
 
-def refusals(builds: Sequence[Build]) -> list[Outcome]:
-    """The outcomes of the others."""
-    return [build.refusal for build in builds if build.refusal is not None]
-
-
 def spare_the_backlog(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """A fault of the agent's own fails the first run that shows it; the others that it hit are given back."""
-    spared: list[Outcome] = []
-    for outcome in outcomes:
-        is_repetition = outcome.agent_fault and any(earlier.agent_fault for earlier in spared)
-        spared.append(replace(outcome, answer=Answer.REFUSED_FOR_NOW, agent_fault=False) if is_repetition else outcome)
-    return spared
+    first = next((outcome for outcome in outcomes if outcome.agent_fault), None)
+    return [
+        replace(outcome, answer=Answer.REFUSED_FOR_NOW, agent_fault=False, counts=False)
+        if outcome.agent_fault and outcome is not first
+        else outcome
+        for outcome in outcomes
+    ]

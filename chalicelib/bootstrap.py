@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -18,15 +19,17 @@ from chalicelib.launchers.ecs_shapes import shape_problems
 from chalicelib.launchers.pacing import FARGATE_BURST, Pace
 from chalicelib.launchers.templates import TemplateReader, read_own_template
 from chalicelib.ports import Clock
-from chalicelib.prefect_api.graphql import GraphQLClient
+from chalicelib.prefect_api.graphql import READ_TIMEOUT_SECONDS, GraphQLClient
 from chalicelib.prefect_api.prefect1 import Prefect1API
 from chalicelib.prefect_api.prefect1_records import Identity, Recorder
-from chalicelib.prefect_api.transport import HttpTransport
+from chalicelib.prefect_api.transport import MAX_ATTEMPTS, HttpTransport
 from chalicelib.settings import Settings, load_settings
 from chalicelib.settings_table import DEFAULT_SCHEDULE
 from chalicelib.telemetry import LambdaLog
 from chalicelib.ticks import Ticks
 from chalicelib.wakeups import WakeupQueue
+
+LOGGER = logging.getLogger(__name__)
 
 LAUNCHES_PER_SECOND = {"FARGATE": 20.0, "EC2": 40.0}
 """What AWS sustains for RunTask in the larger regions, by launch type: the service quotas of Amazon ECS and Fargate."""
@@ -59,10 +62,17 @@ def build_credential(settings: Settings, clients: AwsClients) -> Credential:
     return Credential(settings.plain_api_key or settings.plain_auth_token)
 
 
-def build_prefect(settings: Settings, credential: Credential, clock: Clock) -> Prefect1API:
+def build_prefect(
+    settings: Settings,
+    credential: Credential,
+    clock: Clock,
+    attempts: int = MAX_ATTEMPTS,
+    read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
+) -> Prefect1API:
     """The Prefect API, seen from this agent."""
     identity = Identity("ECSAgent", settings.name, settings.labels)
-    client = GraphQLClient(HttpTransport(settings.api_url, clock, credential))
+    transport = HttpTransport(settings.api_url, clock, credential, attempts)
+    client = GraphQLClient(transport, read_timeout_seconds)
     recorder = Recorder(identity, settings.defer_deadline_seconds)
     return Prefect1API(client, recorder, clock, settings.backend, settings.tenant_id or "")
 
@@ -141,7 +151,9 @@ class Installation:
     def health(self) -> HealthCheck:
         """The verdict on this agent."""
         limits = HealthLimits(self.settings.poll_age_limit_seconds, self.settings.backlog_age_limit_seconds)
-        prefect = build_prefect(self.settings, build_credential(self.settings, self.clients), self.clock)
+        credential = build_credential(self.settings, self.clients)
+        # The API Gateway gives up after 29 s: an API that hangs is told as unhealthy before that.
+        prefect = build_prefect(self.settings, credential, self.clock, attempts=1, read_timeout_seconds=5.0)
         return HealthCheck(prefect, limits, self.clock)
 
 
@@ -161,6 +173,8 @@ def _container_settings(settings: Settings, credential: Credential) -> Container
     plain_key = settings.plain_api_key or ""
     if settings.secret_reference and settings.allow_plain_api_key:
         plain_key = credential.value() or ""
+    if plain_key or settings.plain_auth_token:
+        LOGGER.warning("The API key will stand in plain text in every task: give the ARN of a secret in its place")
     return ContainerSettings(
         api_url=settings.api_url,
         backend=settings.backend,

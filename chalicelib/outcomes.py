@@ -35,7 +35,8 @@ class Outcome:
     """What became of one flow run; `claim` is None when it was never claimed.
 
     `text` is the identification of the deployment (`Task arn:...`) when launched, else the reason.
-    `agent_fault` says that the reason is the agent's own configuration, not this run.
+    `agent_fault` says that the reason is the agent's own configuration, not this run. A refusal for now `counts`
+    towards the deadline of the run unless the reason is not the run's.
     """
 
     run: FlowRun
@@ -43,6 +44,7 @@ class Outcome:
     text: str
     claim: Claim | None = None
     agent_fault: bool = False
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class TickReport:
             self.answers[outcome.answer] += 1
             if outcome.agent_fault:
                 self.agent_fault = outcome.text
+                self.errors.append(f"This agent is misconfigured, no more is claimed: {outcome.text}")
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain JSON, the return value of a tick's handler."""

@@ -47,7 +47,7 @@ class Launcher(Protocol):
     def find_alive(self, run: FlowRun) -> Alive | None:
         """What was once launched for this run and still lives, under whatever key; None when nothing does.
 
-        Raises LaunchDeferred or LaunchUnknown when that cannot be told now.
+        Raises LaunchUnknown when that cannot be told.
         """
 
     def launch(self, request: Any, key: str) -> str:

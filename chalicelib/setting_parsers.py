@@ -109,6 +109,10 @@ def list_of(item: Parser, what: str = "a comma separated list", read: Parser = _
     return parse
 
 
+ENV_VARS_LIMIT = 4096
+"""Half of the 8,192 characters that ECS takes for a task's overrides: the rest is the flow run's and the agent's."""
+
+
 def env_vars(value: Any) -> dict[str, str]:
     """Variables by name: from the text of a JSON or Python object, from NAME=VALUE texts, or from a mapping."""
     found = literal(value) if isinstance(value, str) else value
@@ -124,6 +128,10 @@ def env_vars(value: Any) -> dict[str, str]:
             raise ValueError("has a variable without a name; write NAME=VALUE")
         if not isinstance(content, str):
             raise ValueError(f'gives "{shorten(name, 80)}" a value that is not a text; put it in quotes')
+        if "\x00" in name + content:
+            raise ValueError(f'gives "{shorten(name, 80)}" a NUL, which no process can be given; leave it out')
+    if len(json.dumps(found)) > ENV_VARS_LIMIT:
+        raise ValueError(f"has over {ENV_VARS_LIMIT} characters, and goes into every task; let flows read it elsewhere")
     return dict(found)
 
 

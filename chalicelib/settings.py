@@ -15,6 +15,7 @@ from chalicelib.settings_table import API_URLS, SETTINGS, Setting, Settings
 
 __all__ = ["SETTINGS", "Given", "Layer", "Setting", "Settings", "did_you_mean", "load_settings", "settle"]
 
+_PREFECTS = "PREFECT__CLOUD__AGENT__"
 _CREDENTIALS = ("api_key", "auth_token")
 
 
@@ -46,8 +47,9 @@ def load_settings(environment: Mapping[str, str], flags: Mapping[str, Any] | Non
         {row.field: Given(flags.get(row.field), (*row.flags, row.field)[0]) for row in SETTINGS},
         {row.field: Given(environment.get(row.env), row.env) for row in SETTINGS},
     ]
-    ours = sorted(name for name in environment if name.startswith("AGENT_"))
-    problems = [*_unknown(flags, [row.field for row in SETTINGS]), *_unknown(ours, [row.env for row in SETTINGS])]
+    known = [row.env for row in SETTINGS]
+    ours = sorted(name for name in environment if name.startswith("AGENT_") or _is_misspelt(name, known))
+    problems = [*_unknown(flags, [row.field for row in SETTINGS]), *_unknown(ours, known)]
     return settle(layers, problems)
 
 
@@ -86,11 +88,22 @@ def _unknown(names: Iterable[str], known: Sequence[str]) -> Iterator[str]:
     return (f"{name}: no such setting; {did_you_mean(name, known)}" for name in names if name not in known)
 
 
+def _is_misspelt(name: str, known: Sequence[str]) -> bool:
+    """Whether a name of Prefect's is nearly one of ours to read; its other names are none of our business."""
+    from difflib import get_close_matches
+
+    if not name.startswith(_PREFECTS):
+        return False
+    endings = [each.removeprefix(_PREFECTS) for each in known if each.startswith(_PREFECTS)]
+    return bool(get_close_matches(name.removeprefix(_PREFECTS), endings, n=1, cutoff=0.8))
+
+
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """The end of a complaint about an unknown name: a question with the nearest of `known`, or where all are listed."""
     from difflib import get_close_matches
 
-    nearest = get_close_matches(name, known, n=1)
+    theirs = name.replace("AGENT_", _PREFECTS, 1)
+    nearest = [theirs] if theirs in known else get_close_matches(name, known, n=1)
     return f"did you mean {nearest[0]}?" if nearest else "docs/settings.md lists them all"
 
 

@@ -44,6 +44,12 @@ class EcsDefaults:
         if problems:
             raise SettingsError(problems)
 
+    def own_names(self) -> set[str]:
+        """The roles, subnets and security groups that the agent itself puts into requests."""
+        network = self.run_task_kwargs.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
+        names = {self.task_role_arn, self.execution_role_arn}
+        return {name for name in names if name} | {*network.get("subnets", ()), *network.get("securityGroups", ())}
+
     @property
     def effective_launch_type(self) -> str | None:
         """The launch type that definitions are made for; None only where capacity providers decide."""

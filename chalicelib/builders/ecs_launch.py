@@ -158,7 +158,8 @@ def _check_length(overrides: Document) -> None:
     if length <= OVERRIDES_LIMIT:
         return
     entries = [entry for each in overrides["containerOverrides"] for entry in each.get("environment", ())]
-    largest = sorted(entries, key=lambda entry: len(entry.get("value", "")), reverse=True)[:3]
+    large = [entry for entry in entries if len(entry.get("value", "")) > 100]
+    largest = sorted(large, key=lambda entry: len(entry["value"]), reverse=True)[:3]
     names = ", ".join(shorten(entry["name"], 60) for entry in largest)
     raise UnsupportedRun(
         f"the task's overrides have {length} characters, ECS takes {OVERRIDES_LIMIT}: put the largest variables "

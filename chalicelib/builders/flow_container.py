@@ -34,7 +34,7 @@ class ContainerSettings:
     api_url: str
     backend: str = "server"
     labels: tuple[str, ...] = ()
-    env_vars: Mapping[str, str] = field(default_factory=dict)
+    env_vars: Mapping[str, str] = field(default_factory=dict, repr=False)
     log_level: str = "INFO"
     send_logs: bool = True
     api_key: str = field(default="", repr=False)

@@ -63,7 +63,7 @@ def tick(agent: Ticking, settings: Settings) -> int:
     with stop_on_signals():
         report = agent.tick(_deadline(settings), recovers=True)
     print(json.dumps(report.as_dict()))
-    return FINE
+    return FAILED if report.agent_fault else FINE
 
 
 def _deadline(settings: Settings) -> datetime:

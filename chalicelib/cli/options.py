@@ -57,7 +57,7 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
     if rest:
         parser.error(_unknown(rest))
     if f"{line.command} {line.platform}" not in COMMANDS:
-        parser.error(f"no such command; write one of {', '.join(COMMANDS)}")
+        parser.error(f"no such command; this agent starts flow runs on ECS only: write {' or '.join(COMMANDS)}")
     return line
 
 

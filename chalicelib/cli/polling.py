@@ -75,9 +75,8 @@ def _try(agent: Ticking, deadline: datetime, recovers: bool) -> TickReport | Non
         LOGGER.warning("Tick failed, trying again: %s", error, exc_info=not isinstance(error, PrefectError))
         return None
     is_idle = not report.found and not report.errors
-    LOGGER.log(logging.DEBUG if is_idle else logging.INFO, "Tick: %s", json.dumps(report.as_dict()))
-    if report.agent_fault is not None:
-        LOGGER.error("This agent is misconfigured, no more is claimed: %s", report.agent_fault)
+    level = logging.WARNING if report.errors else logging.DEBUG if is_idle else logging.INFO
+    LOGGER.log(level, "Tick: %s", json.dumps(report.as_dict()))
     return report
 
 

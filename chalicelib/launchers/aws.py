@@ -19,7 +19,7 @@ class AwsClients:
     """One client of each service, shared by all threads, for the region that the environment names.
 
     A client is botocore's own: boto3 would add 30 ms to a cold start and nothing that is used here. Every method raises
-    SettingsError when no region is known.
+    SettingsError when no region or no credentials are known.
     """
 
     def __init__(self) -> None:
@@ -35,10 +35,16 @@ class AwsClients:
 
     def _make(self, service: str, attempts: int) -> Any:
         from botocore.config import Config
-        from botocore.exceptions import NoRegionError
         from botocore.session import get_session
 
         self._session = self._session or get_session()
+        # AWS_REGION is what Lambda and ECS set; botocore itself reads AWS_DEFAULT_REGION and the profile.
+        region = os.environ.get("AWS_REGION") or self._session.get_config_variable("region")
+        problems = [] if region else ["AWS_REGION is not set: say which AWS region to work in"]
+        if self._session.get_credentials() is None:
+            problems.append("AWS credentials are not set: sign in, or set AWS_PROFILE or AWS_ACCESS_KEY_ID")
+        if problems:
+            raise SettingsError(problems)
         config = Config(
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             read_timeout=READ_TIMEOUT_SECONDS,
@@ -46,11 +52,7 @@ class AwsClients:
             retries={"mode": "standard", "total_max_attempts": attempts},
             tcp_keepalive=True,
         )
-        try:
-            # AWS_REGION is what Lambda and ECS set; botocore itself reads AWS_DEFAULT_REGION and the profile.
-            return self._session.create_client(service, region_name=os.environ.get("AWS_REGION"), config=config)
-        except NoRegionError as error:
-            raise SettingsError(["AWS_REGION is not set: say which AWS region to work in"]) from error
+        return self._session.create_client(service, region_name=region, config=config)
 
     ecs = partialmethod(_client, "ecs")
     """ECS, for calls that may be repeated freely."""

@@ -8,7 +8,7 @@ from functools import cached_property
 from chalicelib.builders.ecs_defaults import EcsDefaults
 from chalicelib.builders.ecs_launch import EcsLaunch, build_ecs_launch, needs_network, started_by
 from chalicelib.builders.run_configs import EcsRun, read_ecs_run
-from chalicelib.errors import LaunchError, LaunchUnknown
+from chalicelib.errors import LaunchError, LaunchForbidden, LaunchRejected, LaunchUnknown
 from chalicelib.flow_runs import Alive, Document, FlowRun, Place
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.ecs_answers import DefinitionGone, Throttled, answers, classify_failure, classify_stop
@@ -54,6 +54,8 @@ class EcsLauncher:
         Raises UnsupportedRun, LaunchDeferred when a look-up failed for now, LaunchForbidden when the agent may not make
         it or has no network to run in.
         """
+        # Without a region or credentials nothing could be launched: that is told before the claim.
+        self._clients.ecs_once()
         ecs_run = read_ecs_run(run)
         base = self._base_definition(ecs_run)
         network = self._network if needs_network(ecs_run, self._defaults) else None
@@ -101,6 +103,9 @@ class EcsLauncher:
                     doubt = error
                 else:
                     break
+        if isinstance(refusal, LaunchRejected) and any(name in str(refusal) for name in self._defaults.own_names()):
+            # What the agent itself puts into every request would fail every run.
+            raise LaunchForbidden(str(refusal)) from refusal
         raise refusal
 
     def _run_task(self, request: EcsLaunch, key: str) -> Sequence[Document]:
@@ -133,19 +138,28 @@ class EcsLauncher:
     def find_alive(self, run: FlowRun) -> Alive | None:
         """The task of this flow run that has not stopped, in any cluster that runs may name; None when there is none.
 
-        Raises LaunchDeferred when ECS cannot say now, LaunchForbidden when the agent may not ask.
+        Raises LaunchUnknown when ECS cannot or will not say: that refusal says nothing of the run.
         """
         for cluster in sorted({self.place.name, *self._defaults.allowed_clusters}):
-            with answers(f"ListTasks of cluster {cluster}"):
-                client = self._clients.ecs()
-                # The only filter that ListTasks takes with startedBy is the cluster; it lists what is meant to run.
-                arns = client.list_tasks(cluster=cluster, startedBy=started_by(run))["taskArns"]
-                tasks = client.describe_tasks(cluster=cluster, tasks=arns, include=["TAGS"])["tasks"] if arns else ()
+            try:
+                tasks = self._tasks_of(run, cluster)
+            except LaunchError as error:
+                raise LaunchUnknown(str(error)) from error
             for task in tasks:
                 if task.get("lastStatus") != "STOPPED":
                     tags = {tag["key"]: tag["value"] for tag in task.get("tags", ())}
                     return Alive(f"Task {task['taskArn']}", tags.get(LAUNCH_KEY_TAG))
         return None
+
+    def _tasks_of(self, run: FlowRun, cluster: str) -> Sequence[Document]:
+        with answers(f"ListTasks of cluster {cluster}"):
+            client = self._clients.ecs()
+            # The only filter that ListTasks takes with startedBy is the cluster; it lists what is meant to run.
+            arns = client.list_tasks(cluster=cluster, startedBy=started_by(run))["taskArns"]
+            if not arns:
+                return []
+            tasks: Sequence[Document] = client.describe_tasks(cluster=cluster, tasks=arns, include=["TAGS"])["tasks"]
+            return tasks
 
     def look_at(self, task_arns: Sequence[str], cluster: str | None = None) -> str:
         """The ARN of the task among these, all launched with one key, that is alive or has run to a good end.

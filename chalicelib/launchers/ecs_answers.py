@@ -19,7 +19,6 @@ from chalicelib.errors import (
     LaunchForbidden,
     LaunchRejected,
     LaunchUnknown,
-    SettingsError,
     shorten,
 )
 from chalicelib.flow_runs import Document
@@ -145,8 +144,6 @@ def answers(
         raise (in_doubt(str(answer)) if isinstance(answer, LaunchUnknown) else answer) from error
     except KeyError as error:
         raise in_doubt(f"{subject}: what answered is not AWS, as it gave no {error}") from error
-    except SettingsError as error:
-        raise LaunchForbidden(str(error)) from error
 
 
 def classify(error: Exception, subject: str, runs_own: Set[str] = frozenset()) -> LaunchError:

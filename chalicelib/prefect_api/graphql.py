@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from chalicelib.errors import PrefectRejected, PrefectUnauthorized, PrefectUnreachable, shorten
 from chalicelib.prefect_api.documents import RootField, compose
-from chalicelib.prefect_api.transport import MAX_ATTEMPTS, HttpTransport
+from chalicelib.prefect_api.transport import HttpTransport
 
 READ_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS_PER_FIELD = 0.5
@@ -34,41 +35,48 @@ class FieldReply:
 class GraphQLClient:
     """Sends root fields over an HttpTransport and gives back one FieldReply for each alias."""
 
-    def __init__(self, transport: HttpTransport) -> None:
+    def __init__(self, transport: HttpTransport, read_timeout_seconds: float = READ_TIMEOUT_SECONDS) -> None:
         self.transport = transport
+        self.read_timeout_seconds = read_timeout_seconds
 
     def query(self, fields: Sequence[RootField]) -> dict[str, Any]:
         """The value of each field; a problem with any one raises PrefectUnreachable or PrefectRejected."""
         return {alias: _value(reply) for alias, reply in self._exchange("query", fields).items()}
 
-    def mutate(self, fields: Sequence[RootField]) -> dict[str, FieldReply]:
+    def mutate(self, fields: Sequence[RootField], send_until: datetime | None = None) -> dict[str, FieldReply]:
         """The reply of each field. Fields that failed for a transient reason are sent again, the others are not.
+
+        Nothing is sent after `send_until`: a state that is written rests on a reading that must not be old.
 
         Raises PrefectUnreachable when no answer came at all (any of the fields may have been carried out then),
         PrefectUnauthorized, and PrefectRejected when the server does not understand the request.
         """
-        return self._exchange("mutation", fields)
+        return self._exchange("mutation", fields, send_until)
 
-    def _exchange(self, operation: str, fields: Sequence[RootField]) -> dict[str, FieldReply]:
+    def _exchange(
+        self, operation: str, fields: Sequence[RootField], send_until: datetime | None = None
+    ) -> dict[str, FieldReply]:
         try:
-            return self._repeat_transient(operation, fields)
+            return self._repeat_transient(operation, fields, send_until)
         except PrefectUnauthorized:
             self.transport.credential.forget()
             raise
 
-    def _repeat_transient(self, operation: str, fields: Sequence[RootField]) -> dict[str, FieldReply]:
-        replies = self._send(operation, fields)
-        for attempt in range(1, MAX_ATTEMPTS):
+    def _repeat_transient(
+        self, operation: str, fields: Sequence[RootField], send_until: datetime | None
+    ) -> dict[str, FieldReply]:
+        replies = self._send(operation, fields, send_until)
+        for attempt in range(1, self.transport.attempts):
             again = [root_field for root_field in fields if replies[root_field.alias].is_transient]
             if not again:
                 break
-            self.transport.clock.sleep(self.transport.pause_seconds(attempt))
-            replies.update(self._send(operation, again))
+            self.transport.pause(attempt, send_until)
+            replies.update(self._send(operation, again, send_until))
         return replies
 
-    def _send(self, operation: str, fields: Sequence[RootField]) -> dict[str, FieldReply]:
-        timeout_seconds = READ_TIMEOUT_SECONDS + READ_TIMEOUT_SECONDS_PER_FIELD * len(fields)
-        status, answer = self.transport.post(compose(operation, fields), timeout_seconds)
+    def _send(self, operation: str, fields: Sequence[RootField], send_until: datetime | None) -> dict[str, FieldReply]:
+        timeout_seconds = self.read_timeout_seconds + READ_TIMEOUT_SECONDS_PER_FIELD * len(fields)
+        status, answer = self.transport.post(compose(operation, fields), timeout_seconds, send_until)
         if not isinstance(answer, Mapping) or not ("data" in answer or "errors" in answer):
             raise PrefectUnreachable(f"{self.transport.base_url} answers JSON (HTTP {status}) that is not GraphQL's")
         errors = answer.get("errors") or []

@@ -6,13 +6,14 @@ and all outcomes together with the next look into the queue.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from chalicelib.errors import PrefectRejected, PrefectUnauthorized, PrefectUnreachable
+from chalicelib.errors import PrefectError, PrefectRejected, PrefectUnauthorized, PrefectUnreachable
 from chalicelib.flow_runs import Claim, Document, FlowRun, Place, launch_key
 from chalicelib.health import HealthFacts
 from chalicelib.outcomes import Outcome
@@ -38,8 +39,11 @@ ORPHAN_AGE_SECONDS = 90
 AGENT_FAULT_SECONDS = 900
 """How long a run that failed by the agent's own fault keeps the agent unhealthy."""
 
-FAULT_PAUSE_SECONDS = 300
-"""How long after such a run nothing is claimed: one run in five minutes shows whether the agent is in order again."""
+WRITE_PATIENCE_SECONDS = 5.0
+"""How long a request that sets states may be sent again: what its reading said may not hold any longer."""
+
+FAULT_PAUSE_SECONDS = 120
+"""How long after such a run nothing is claimed: one run in two minutes shows whether the agent is in order again."""
 
 
 class Prefect1API:
@@ -60,9 +64,10 @@ class Prefect1API:
     def record_and_poll(self, outcomes: Sequence[Outcome], before: datetime) -> list[FlowRun]:
         """See the port. Without outcomes and without due runs this is one request."""
         self._sign_in()
+        send_until = self._latest_write() if outcomes else None
         writes = self._writes(outcomes)
         queue = fields.runs_in_queue(self.tenant_id, self.identity.labels, before)
-        replies = self.client.mutate([*writes, queue])
+        replies = self.client.mutate([*writes, queue], send_until)
         self._report_problems(replies, writes)
         run_ids = _required(replies["queue"])["flow_run_ids"]
         return self._read_launchable(run_ids) if run_ids else []
@@ -76,7 +81,8 @@ class Prefect1API:
                 root_field
                 for alias, claim in claims.items()
                 for root_field in self.recorder.claim_fields(alias, claim.run, claim, place, nonce)
-            ]
+            ],
+            self._latest_write(),
         )
         results = {alias: _claim_reply(replies, alias) for alias in claims}
         disputed = [
@@ -86,13 +92,19 @@ class Prefect1API:
         return [claim for alias, claim in claims.items() if results[alias].problem is None or claim.run.id in ours]
 
     def find_orphans(self, place: Place) -> list[Claim]:
-        """See the port. One request, whatever is found."""
+        """See the port. One request for each 500 claims that wait to run."""
         self._sign_in()
         now = self.clock.now()
         context = {"agent": self.identity.name, "platform": place.platform, "place": place.name}
         before = now - timedelta(seconds=ORPHAN_AGE_SECONDS)
-        answers = self.client.query(fields.own_claims(self.tenant_id, context, SIGN_OF_LAUNCH, before))
-        return read_orphans(answers["claims"], answers["retries"], self.tenant_id, now)
+        orphans: list[Claim] = []
+        for offset in itertools.count(step=fields.CLAIMS_LIMIT):
+            asked = fields.own_claims(self.tenant_id, context, SIGN_OF_LAUNCH, before, offset)
+            rows = self.client.query(asked)
+            orphans += read_orphans(rows["claims"], rows["retries"], self.tenant_id, now)
+            if max(len(rows["claims"]), len(rows["retries"])) < fields.CLAIMS_LIMIT:
+                break
+        return orphans
 
     def health_facts(self, now: datetime) -> HealthFacts:
         """What this API has recorded of the agent: one request, which neither polls nor registers."""
@@ -126,6 +138,9 @@ class Prefect1API:
             )
         return str(rows[0]["id"])
 
+    def _latest_write(self) -> datetime:
+        return self.clock.now() + timedelta(seconds=WRITE_PATIENCE_SECONDS)
+
     def _sign_in(self) -> None:
         """At most two requests, once: whose tenant this is, and under which id this agent is known there."""
         if self._is_registered:
@@ -148,11 +163,12 @@ class Prefect1API:
         now = self.clock.now()
         runs = fields.launchable_runs(run_ids, now - timedelta(seconds=fields.RETRY_PATIENCE_SECONDS))
         paused_since = now - timedelta(seconds=FAULT_PAUSE_SECONDS)
-        fault = fields.latest_agent_fault(self.tenant_id, self.identity.name, paused_since)
-        answers = self.client.query([runs, fault])
+        faults = fields.latest_agent_fault(self.tenant_id, self.identity.name, paused_since)
+        answers = self.client.query([runs, faults])
         if answers["faults"]:
-            message = answers["faults"][0]["state_message"]
-            LOGGER.error("Nothing is claimed for %s s after this: %s", FAULT_PAUSE_SECONDS, message)
+            fault = answers["faults"][0]
+            until = (read_time(fault["state_timestamp"]) or now) + timedelta(seconds=FAULT_PAUSE_SECONDS)
+            LOGGER.error("Nothing is claimed until %s, because of: %s", until.isoformat(), fault["state_message"])
             return []
         return read_runs(answers["runs"], self.tenant_id, now)
 
@@ -169,7 +185,12 @@ class Prefect1API:
     def _read_own_claims(self, run_ids: Sequence[str], nonce: str) -> set[str]:
         if not run_ids:
             return set()
-        rows: Sequence[Document] = self._ask(fields.present_states(run_ids))
+        try:
+            rows: Sequence[Document] = self._ask(fields.present_states(run_ids))
+        except PrefectError as error:
+            # The undisputed claims stand; recovery finds the others, if they are ours.
+            LOGGER.warning("Claims in dispute cannot be read: %s", error)
+            return set()
         return {
             str(row["id"])
             for row in rows

@@ -16,12 +16,12 @@ RETRY_PATIENCE_SECONDS = 3
 """How long a due task run is left to its own flow-run process, which retries it in place if it still lives."""
 
 CLAIMS_LIMIT = 500
-"""How many of this agent's claims are looked through for orphans at once, oldest first."""
+"""How many of this agent's claims are looked through for orphans in one request, oldest first."""
 
 RETRYABLE_STATES = ["Scheduled", "Retrying", "Resume", "Paused", "Queued"]
 
 RUN_COLUMNS = """id name version state serialized_state run_config
-      flow { id name version environment storage core_version }
+      flow { id name version storage core_version }
       states(where: {state: {_eq: "Submitted"}}, order_by: {version: asc}, limit: 2) { id }"""
 """What a launch depends on. Two Submitted states are enough to tell a first claim from a later one."""
 
@@ -73,14 +73,14 @@ def launchable_runs(run_ids: Sequence[str], retries_due_before: datetime) -> Roo
     return RootField("runs", text, variables)
 
 
-def own_claims(tenant_id: str, context: Document, sign: str, before: datetime) -> list[RootField]:
+def own_claims(tenant_id: str, context: Document, sign: str, before: datetime, offset: int = 0) -> list[RootField]:
     """Claims older than `before` whose state carries `context`: Submitted runs, Submitted task runs of Running ones.
 
     Each comes with the log entries that begin with `sign`, latest first.
     """
     mine = 'state: {_eq: "Submitted"}, state_timestamp: {_lt: $before}, serialized_state: {_contains: $mine}'
     signs = "logs(where: {message: {_like: $sign}}, order_by: {timestamp: desc}, limit: 5) { info }"
-    order = f"order_by: {{state_timestamp: asc}}, limit: {CLAIMS_LIMIT}"
+    order = f"order_by: {{state_timestamp: asc}}, limit: {CLAIMS_LIMIT}, offset: {offset}"
     variables = {
         "tenant": ("uuid", tenant_id),
         "before": ("timestamptz", before.isoformat()),
@@ -141,7 +141,9 @@ def latest_agent_fault(tenant_id: str, name: str, since: datetime) -> RootField:
       serialized_state: {_contains: $fault}"""
     return RootField(
         "faults",
-        f"flow_run(where: {{{where}}}, order_by: {{state_timestamp: desc}}, limit: 1) {{ state_message }}",
+        f"""flow_run(where: {{{where}}}, order_by: {{state_timestamp: desc}}, limit: 1) {{
+      state_message state_timestamp
+    }}""",
         {
             "tenant": ("uuid", tenant_id),
             "since": ("timestamptz", since.isoformat()),

@@ -6,7 +6,7 @@ be as this agent left it; anything else (cancelled, finished, taken over, gone) 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -51,10 +51,10 @@ class Recorder:
             "key": claim.key,
             "claim": nonce,
         }
+        since = context_of(run.due_task_runs[0].state if run.is_retry else run.state).get("refused_since")
+        context |= {"refused_since": since} if since else {}
         if not run.is_retry:
-            since = context_of(run.state).get("refused_since")
-            carried = context | ({"refused_since": since} if since else {})
-            return [set_flow_run_state(alias, run.id, states.submitted(run.state, message, carried))]
+            return [set_flow_run_state(alias, run.id, states.submitted(run.state, message, context))]
         return [
             set_task_run_state(f"{alias}_{i}", task.id, states.submitted(task.state, message, context))
             for i, task in enumerate(run.due_task_runs)
@@ -67,36 +67,35 @@ class Recorder:
         if outcome.answer is Answer.UNKNOWN:
             again = f"Launch not confirmed, it will be tried again with the same key: {outcome.text}"
             return [self._log(alias, outcome, "WARNING", again)]
-        if not is_as_we_left_it(outcome, row):
+        held = held_rows(outcome, row)
+        if not held:
             return []
         if outcome.answer is Answer.REFUSED_FOR_NOW:
-            return self._defer(alias, outcome, context_of((row or {}).get("serialized_state")), now)
+            return self._defer(alias, outcome, held, now)
         return self._fail(alias, outcome, outcome.text)
 
-    def _defer(self, alias: str, outcome: Outcome, context: Document, now: datetime) -> list[RootField]:
-        since = read_time(context.get("refused_since")) or now
-        if (now - since).total_seconds() >= self.defer_deadline_seconds:
+    def _defer(self, alias: str, outcome: Outcome, held: Sequence[Document], now: datetime) -> list[RootField]:
+        if outcome.run.is_retry and outcome.claim is None:
+            return []  # Its task runs are anybody's, and come back by themselves.
+        since = read_time(context_of(held[0]["serialized_state"]).get("refused_since")) or now
+        if outcome.counts and (now - since).total_seconds() >= self.defer_deadline_seconds:
             minutes = round((now - since).total_seconds() / 60)
             return self._fail(alias, outcome, f"Refused for {minutes} minutes, giving up: {outcome.text}")
         message = f"Given back, to be tried again in {GIVE_BACK_SECONDS} s: {outcome.text}"
-        start_time = now + timedelta(seconds=GIVE_BACK_SECONDS)
-        fields = self._give_back(alias, outcome.run, start_time, message, {"refused_since": since.isoformat()})
+        context = {"agent": self.identity.name} | ({"refused_since": since.isoformat()} if outcome.counts else {})
+        state = states.scheduled(now + timedelta(seconds=GIVE_BACK_SECONDS), message, context)
+        fields = self._give_back(alias, outcome.run, {str(row["id"]) for row in held}, state)
         return [*fields, self._log(f"{alias}_log", outcome, "WARNING", message)]
 
-    def _give_back(
-        self, alias: str, run: FlowRun, start_time: datetime, message: str, context: Mapping[str, Any]
-    ) -> list[RootField]:
-        marked = {"agent": self.identity.name} | dict(context)
+    def _give_back(self, alias: str, run: FlowRun, held_ids: Set[str], state: Document) -> list[RootField]:
         if not run.is_retry:
-            return [set_flow_run_state(alias, run.id, states.scheduled(start_time, message, marked))]
+            return [set_flow_run_state(alias, run.id, state)]
+        # A retry keeps its kind and run count: only its time, message and context are new.
+        new = {name: state[name] for name in ("start_time", "message", "context")}
         return [
-            # A retry keeps its kind and run count: only its time, message and context are new.
-            set_task_run_state(
-                f"{alias}_{i}",
-                task.id,
-                dict(task.state) | {"start_time": start_time.isoformat(), "message": message, "context": marked},
-            )
+            set_task_run_state(f"{alias}_{i}", task.id, {**task.state, **new})
             for i, task in enumerate(run.due_task_runs)
+            if task.id in held_ids
         ]
 
     def _fail(self, alias: str, outcome: Outcome, reason: str) -> list[RootField]:
@@ -121,22 +120,17 @@ def needs_reading(outcomes: Iterable[Outcome]) -> list[str]:
     return [outcome.run.id for outcome in outcomes if outcome.answer in changing]
 
 
-def is_as_we_left_it(outcome: Outcome, row: Document | None) -> bool:
-    """Whether a run is still ours to write to: claimed with this very key, or not touched since it was read."""
+def held_rows(outcome: Outcome, row: Document | None) -> list[Document]:
+    """The rows that are still ours to write to, of the run or for a retry of its task runs.
+
+    They carry the claim's very key; of a run that was never claimed it is the row that did not change since.
+    """
     if row is None:
-        return False
+        return []
     if outcome.claim is None:
-        return bool(row["version"] == outcome.run.version)
-    return outcome.claim.key in claimed_keys(row)
-
-
-def claimed_keys(row: Document) -> set[str]:
-    """The keys under which a run, or task runs of a Running one, are Submitted now."""
-    if row["state"] == "Submitted":
-        return {str(context_of(row["serialized_state"]).get("key"))}
-    if row["state"] != "Running":
-        return set()
-    return {str(context_of(task["serialized_state"]).get("key")) for task in row["task_runs"]}
+        return [row] if row["version"] == outcome.run.version else []
+    claimed = {"Submitted": [row], "Running": row["task_runs"]}.get(row["state"], [])
+    return [each for each in claimed if context_of(each["serialized_state"]).get("key") == outcome.claim.key]
 
 
 def rows_by_id(rows: Sequence[Document]) -> dict[str, Document]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from chalicelib.errors import PrefectUnreachable
 from chalicelib.flow_runs import Claim, Document, Flow, FlowRun, TaskRun
 
+LOGGER = logging.getLogger(__name__)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -24,12 +25,14 @@ def read_time(text: str | None) -> datetime | None:
 def read_runs(rows: Iterable[Mapping[str, Any]], tenant_id: str, now: datetime) -> list[FlowRun]:
     """Flow runs out of rows with `RUN_COLUMNS` and their due task runs, earliest start first.
 
-    A run without a start time may start `now`. Raises PrefectUnreachable when a row has not the promised shape.
+    A run without a start time may start `now`. A row that has not the promised shape is logged and left out.
     """
-    try:
-        runs = [_read_run(row, tenant_id, now) for row in rows]
-    except (KeyError, TypeError, ValueError) as error:
-        raise PrefectUnreachable(f"Prefect answered a flow run of an unknown shape: {error!r}") from error
+    runs = []
+    for row in rows:
+        try:
+            runs.append(_read_run(row, tenant_id, now))
+        except (KeyError, TypeError, ValueError) as error:
+            LOGGER.warning("Flow run %s is left out, as it has an unknown shape: %r", row.get("id"), error)
     return sorted(runs, key=lambda run: (run.start_time, run.id))
 
 
@@ -56,7 +59,9 @@ def context_of(state: Document | None) -> Document:
 
 
 def _is_signed(claim: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
-    return any((line["info"] or {}).get("key") == _key(claim) for line in run["logs"])
+    # Anybody may write a log, so nothing is taken for granted of its `info`.
+    infos = [line["info"] for line in run["logs"] if isinstance(line["info"], Mapping)]
+    return any(info.get("key") == _key(claim) for info in infos)
 
 
 def _key(row: Mapping[str, Any]) -> str:

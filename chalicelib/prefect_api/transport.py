@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import requests
@@ -32,28 +33,39 @@ class Credential(Protocol):
 class HttpTransport:
     """Posts JSON to one base URL and gives back the status and the decoded body."""
 
-    def __init__(self, base_url: str, clock: Clock, credential: Credential) -> None:
+    def __init__(self, base_url: str, clock: Clock, credential: Credential, attempts: int = MAX_ATTEMPTS) -> None:
         self.base_url = base_url.rstrip("/")
         self.clock = clock
+        self.attempts = attempts
         self.headers: dict[str, str] = {}
         self.credential = credential
         self._session = requests.Session()
 
-    def post(self, body: Mapping[str, Any], timeout_seconds: float) -> tuple[int, Any]:
+    def post(
+        self, body: Mapping[str, Any], timeout_seconds: float, send_until: datetime | None = None
+    ) -> tuple[int, Any]:
         """Post `body`; the answer's status and JSON.
 
-        Repeats what is transient (408, 429, 5xx, connection trouble) up to MAX_ATTEMPTS times with jittered pauses or
-        the Retry-After that was asked for, so the request may be carried out more than once. Raises
-        PrefectUnreachable, or PrefectUnauthorized for 401 and 403.
+        Repeats what is transient (408, 429, 5xx, connection trouble) up to `attempts` times with jittered pauses or
+        the Retry-After that was asked for, but not after `send_until`; so the request may be carried out more than
+        once. Raises PrefectUnreachable, or PrefectUnauthorized for 401 and 403.
         """
-        for attempt in range(1, MAX_ATTEMPTS + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             answer, trouble = self._attempt(body, timeout_seconds)
             if answer is not None and answer.status_code not in TRANSIENT_STATUSES:
                 return answer.status_code, self._read(answer)
-            if attempt == MAX_ATTEMPTS:
+            if attempt == self.attempts:
                 raise PrefectUnreachable(f"{self.base_url}: {trouble} ({attempt} attempts)")
-            self.clock.sleep(self.pause_seconds(attempt, answer))
-        raise AssertionError("unreachable")
+            self.pause(attempt, send_until, answer)
+
+    def pause(self, attempt: int, send_until: datetime | None, answer: requests.Response | None = None) -> None:
+        """Wait before the next attempt; raises PrefectUnreachable when that would be too late."""
+        seconds = self.pause_seconds(attempt, answer)
+        if send_until is not None and self.clock.now() + timedelta(seconds=seconds) > send_until:
+            raise PrefectUnreachable(f"{self.base_url} did not take in time what must not be sent late")
+        self.clock.sleep(seconds)
 
     def pause_seconds(self, attempt: int, answer: requests.Response | None = None) -> float:
         """How long to wait after the failed attempt number `attempt`; raises PrefectUnreachable if that is too long."""
@@ -84,8 +96,9 @@ class HttpTransport:
 
     def _read(self, answer: requests.Response) -> Any:
         if answer.status_code in (401, 403):
+            what = "refuses the API key" if self.credential.value() else "asks for an API key, and none is set"
             raise PrefectUnauthorized(
-                f"{self.base_url} refuses the API key (HTTP {answer.status_code}); "
+                f"{self.base_url} {what} (HTTP {answer.status_code}); "
                 "check PREFECT__CLOUD__API_KEY, or PREFECT__CLOUD__AGENT__AUTH_TOKEN for an older token"
             )
         try:
@@ -102,4 +115,8 @@ def _describe(error: requests.RequestException) -> str:
     """One line without the request's headers or body."""
     if isinstance(error, requests.Timeout):
         return "no answer in time"
-    return f"{type(error).__name__}: {shorten(str(error), 160)}"
+    cause: BaseException = error
+    while (inner := getattr(cause, "reason", None) or next(iter(cause.args), None)) and isinstance(inner, Exception):
+        cause = inner
+    # urllib3 puts the object before the reason: what stands last says most.
+    return shorten(str(cause).rpartition(": ")[2] or type(error).__name__, 160)

@@ -37,6 +37,8 @@ class Prefect1:
             [str(self.python), *command],
             input=text,
             env={**self.environment, **more},
+            # Prefect writes results below its working directory.
+            cwd=self.environment["HOME"],
             capture_output=True,
             text=True,
             timeout=120,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -82,9 +82,11 @@ class CutTransport(HttpTransport):
 
     cut: Cut
 
-    def post(self, body: Mapping[str, Any], timeout_seconds: float) -> tuple[int, Any]:
+    def post(
+        self, body: Mapping[str, Any], timeout_seconds: float, send_until: datetime | None = None
+    ) -> tuple[int, Any]:
         self.cut.effect()
-        answer = super().post(body, timeout_seconds)
+        answer = super().post(body, timeout_seconds, send_until)
         self.cut.effect()
         return answer
 

@@ -38,7 +38,11 @@ class MemoryAPI:
     claim_seconds: float = 0.0
     orphans: list[Claim] = field(default_factory=list)
 
+    orphans_trouble: Exception | None = None
+
     def find_orphans(self, place: Place) -> list[Claim]:
+        if self.orphans_trouble:
+            raise self.orphans_trouble
         return list(self.orphans)
 
     def record_and_poll(self, outcomes: Sequence[Outcome], before: datetime) -> list[FlowRun]:
@@ -69,10 +73,12 @@ class MemoryPlatform:
     alive: dict[str, Alive] = field(default_factory=dict)
     room_for: int = 1000
     build_seconds: float = 0.0
+    slow_builds: dict[str, float] = field(default_factory=dict)
+    is_mute: bool = False
     place: Place = field(default_factory=lambda: Place("memory", "here"))
 
     def build(self, run: FlowRun) -> Any:
-        self.clock.turn(self.build_seconds)
+        self.clock.turn(self.slow_builds.get(run.id, self.build_seconds))
         if run.id in self.build_troubles:
             raise self.build_troubles[run.id]
         return run.id
@@ -81,6 +87,8 @@ class MemoryPlatform:
         return self.room_for
 
     def find_alive(self, run: FlowRun) -> Alive | None:
+        if self.is_mute:
+            raise LaunchUnknown("throttled")
         return self.alive.get(run.id)
 
     def launch(self, request: Any, key: str) -> str:
@@ -349,3 +357,59 @@ def test_a_tick_that_slept_for_an_hour_after_its_claim_does_not_launch_with_the_
     world.tick()
     assert world.platform.launched == {}
     assert world.answers() == {"a": Answer.REFUSED_FOR_NOW}
+
+
+def test_a_run_that_is_slow_to_build_does_not_hold_up_the_others(world: World) -> None:
+    world.add("slow")
+    world.add("good")
+    world.platform.slow_builds = {"slow": READING_AGE_LIMIT_SECONDS + 1}
+    report = world.tick(seconds=30)
+    assert world.answers() == {"good": Answer.LAUNCHED}
+    assert "slow" in report["errors"][0]
+
+
+def test_a_slow_refusal_is_recorded_all_the_same(world: World) -> None:
+    world.add("hanging", "good")
+    world.platform.slow_builds = {"hanging": 20.0}
+    world.platform.build_troubles = {"hanging": LaunchDeferred("S3 is away")}
+    world.tick(seconds=60)
+    assert world.answers() == {"hanging": Answer.REFUSED_FOR_NOW, "good": Answer.LAUNCHED}
+
+
+def test_a_tick_that_stood_still_after_its_claim_leaves_the_launch_to_recovery(world: World) -> None:
+    world.add("a")
+    world.api.claim_seconds = 100
+    world.tick()
+    assert world.platform.launched == {}
+    assert world.answers() == {"a": Answer.UNKNOWN}
+
+
+def test_runs_spared_from_the_agents_own_fault_do_not_run_out_of_time(world: World) -> None:
+    world.add("a", "b")
+    world.platform.launch_troubles = {name: LaunchForbidden("not allowed") for name in ("a", "b")}
+    world.tick()
+    assert [(outcome.run.id, outcome.counts) for outcome in world.api.recorded] == [("a", True), ("b", False)]
+
+
+def test_an_orphan_that_lives_is_recorded_though_it_cannot_be_built_any_more(world: World) -> None:
+    world.orphan("lost", age_seconds=100, was_claimed_before=True)
+    world.platform.build_troubles = {"lost": UnsupportedRun("its template is gone")}
+    world.platform.alive = {"lost": Alive("Task lost", "lost-1")}
+    world.recover()
+    assert world.answers() == {"lost": Answer.LAUNCHED}
+
+
+def test_an_orphan_of_which_nobody_can_say_whether_it_lives_stays_claimed(world: World) -> None:
+    world.orphan("lost", age_seconds=100, was_claimed_before=True)
+    world.platform.build_troubles = {"lost": UnsupportedRun("its template is gone")}
+    world.platform.is_mute = True
+    world.recover()
+    assert world.answers() == {"lost": Answer.UNKNOWN}
+
+
+def test_a_recovery_that_fails_does_not_stop_the_tick(world: World) -> None:
+    world.add("a")
+    world.api.orphans_trouble = PrefectUnreachable("too slow")
+    report = world.recover()
+    assert world.answers() == {"a": Answer.LAUNCHED}
+    assert "too slow" in report["errors"][0]

@@ -90,10 +90,10 @@ def test_an_option_that_is_not_given_leaves_the_environment_alone() -> None:
     ("typed", "expected"),
     [
         ("fly", "the following arguments are required: PLATFORM"),
-        ("fly ecs", "no such command; write one of start ecs, tick ecs"),
+        ("fly ecs", "on ECS only: write start ecs or tick ecs"),
         ("start", "the following arguments are required: PLATFORM (prefect-agent -h shows the commands"),
         ("start --label dev", "the following arguments are required: PLATFORM"),
-        ("start local", "no such command; write one of start ecs, tick ecs"),
+        ("start local", "on ECS only: write start ecs or tick ecs"),
         (f"start {CANARY}", "no such command"),
         (f"start --kee {CANARY} ecs", "--kee is not an option; did you mean --key?"),
         (f"--kee {CANARY} start ecs", "--kee is not an option; did you mean --key?"),

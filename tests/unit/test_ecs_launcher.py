@@ -15,7 +15,14 @@ import pytest
 from chalicelib.builders.ecs_defaults import EcsDefaults
 from chalicelib.builders.ecs_launch import EcsLaunch
 from chalicelib.builders.flow_container import ContainerSettings
-from chalicelib.errors import LaunchDeferred, LaunchForbidden, LaunchRejected, LaunchUnknown, UnsupportedRun
+from chalicelib.errors import (
+    LaunchDeferred,
+    LaunchForbidden,
+    LaunchRejected,
+    LaunchUnknown,
+    SettingsError,
+    UnsupportedRun,
+)
 from chalicelib.flow_runs import Alive, Document, Flow, FlowRun, Place
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.ecs import LAUNCH_KEY_TAG, EcsLauncher, read_answer
@@ -293,7 +300,7 @@ def test_what_lives_of_a_run_is_found_and_only_ecs_itself_is_believed(server: Ec
     text = launch(launcher, run_task_kwargs={"cluster": "second"})
     assert launcher.find_alive(run_of()) == Alive(text, KEY)
     server.faults.add(when="ListTasks", then="status", status=200, body="<html>Welcome</html>")
-    with pytest.raises(LaunchDeferred, match="what answered is not AWS"):
+    with pytest.raises(LaunchUnknown, match="what answered is not AWS"):
         launcher.find_alive(run_of())
 
 
@@ -446,13 +453,13 @@ def test_a_launch_that_ecs_finds_wrong_is_for_good(server: EcsServer, launcher: 
     assert server.tasks() == []
 
 
-def test_without_a_region_the_agent_is_at_fault(
+def test_without_a_region_nothing_is_built_so_nothing_is_claimed(
     server: EcsServer, clock: TurnedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_REGION")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
-    with pytest.raises(LaunchForbidden, match="AWS_REGION"):
-        launch(launcher_of(AwsClients(), clock))
+    with pytest.raises(SettingsError, match="AWS_REGION"):
+        launcher_of(AwsClients(), clock).build(run_of())
 
 
 def test_while_ecs_is_away_nothing_is_started_and_the_launch_is_for_now(
@@ -474,3 +481,26 @@ def test_a_request_of_an_arn_alone_registers_nothing(server: EcsServer, launcher
     with pytest.raises(LaunchRejected, match="TaskDefinition not found"):
         launcher.launch(request, KEY)
     assert server.definitions() == []
+
+
+@pytest.mark.parametrize("action", ["ListTasks", "DescribeTasks"])
+def test_whether_something_lives_is_unknown_when_the_agent_may_not_ask(
+    server: EcsServer, launcher: EcsLauncher, action: str
+) -> None:
+    launch(launcher)
+    server.forbidden.add(action)
+    with pytest.raises(LaunchUnknown):
+        launcher.find_alive(run_of())
+
+
+def test_a_role_of_the_agents_own_that_may_not_be_passed_is_the_agents_fault(
+    server: EcsServer, clients: AwsClients, clock: TurnedClock
+) -> None:
+    role = "arn:aws:iam::123456789012:role/the-agents"
+    launcher = launcher_of(clients, clock, replace(DEFAULTS, task_role_arn=role))
+    server.passable_roles = set()
+    with pytest.raises(LaunchForbidden, match="the-agents"):
+        launch(launcher)
+    with pytest.raises(LaunchRejected) as caught:
+        launch(launcher, task_role_arn="arn:aws:iam::123456789012:role/the-runs")
+    assert not isinstance(caught.value, LaunchForbidden)

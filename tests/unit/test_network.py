@@ -30,6 +30,12 @@ def moto_url() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(autouse=True)
+def signed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+
+
 @pytest.fixture
 def ec2(moto_url: str) -> Iterator[Any]:
     """A client in a region of its own for each test, so that no test sees another's network."""
@@ -79,7 +85,8 @@ class OneEc2(AwsClients):
         return self.client
 
 
-def test_the_network_is_asked_for_once_in_a_process(ec2: Any) -> None:
+def test_the_network_is_asked_for_once_in_a_process(ec2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-west-3")
     client, clock = Unordered(ec2), TurnedClock()
     defaults = EcsDefaults(ContainerSettings(api_url="http://prefect"), execution_role_arn="arn:aws:iam::1:role/x")
     clients = OneEc2(client)
@@ -127,5 +134,17 @@ def test_without_a_region_the_message_says_what_to_set(monkeypatch: pytest.Monke
     clients = AwsClients()
     with pytest.raises(SettingsError, match="AWS_REGION"):
         clients.ecs()
-    with pytest.raises(LaunchForbidden, match="AWS_REGION"):
-        infer_network(clients.ec2)
+
+
+def test_without_credentials_and_region_both_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(SettingsError) as caught:
+        AwsClients().ecs()
+    assert [problem.split(" is")[0].split(" are")[0] for problem in caught.value.problems] == [
+        "AWS_REGION",
+        "AWS credentials",
+    ]

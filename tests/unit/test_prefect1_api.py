@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from chalicelib.errors import PrefectRejected, PrefectUnauthorized, PrefectUnrea
 from chalicelib.flow_runs import Claim, FlowRun, Place
 from chalicelib.outcomes import Answer, Outcome
 from chalicelib.prefect_api.prefect1 import FAULT_PAUSE_SECONDS, ORPHAN_AGE_SECONDS, Prefect1API
+from chalicelib.prefect_api.prefect1_fields import write_log
 from tests.doubles.clock import TurnedClock
 from tests.doubles.prefect1 import Prefect1Server
 from tests.prefect1_agents import make_api
@@ -500,3 +502,89 @@ def test_after_a_fault_of_its_own_the_agent_finds_nothing_for_a_while(
     assert poll(api) == []
     clock.turn(FAULT_PAUSE_SECONDS + 1)
     assert len(poll(api)) == 1
+
+
+# What is written must not be late
+
+
+def test_a_claim_is_not_sent_again_when_its_reading_has_grown_old(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    run_id = server.add_flow_run()
+    runs = poll(api)
+    server.faults.add(when="set_flow_run_states", then="status", status=503, headers={"Retry-After": "9"})
+    with pytest.raises(PrefectUnreachable):
+        api.claim(runs, PLACE)
+    assert server.flow_run(run_id)["state"] == "Scheduled"
+
+
+def test_a_claim_that_did_not_count_is_given_back_for_as_long_as_it_takes(
+    server: Prefect1Server, clock: TurnedClock
+) -> None:
+    api = make_api(server, clock, defer_deadline_seconds=60)
+    run_id = server.add_flow_run()
+    for _ in range(4):
+        outcomes = [
+            Outcome(claim.run, Answer.REFUSED_FOR_NOW, "not allowed", claim, counts=False) for claim in claim_all(api)
+        ]
+        api.record_and_poll(outcomes, clock.now())
+        clock.turn(36)
+    assert server.flow_run(run_id)["state"] == "Scheduled"
+
+
+def a_retry_of_two(server: Prefect1Server, clock: TurnedClock) -> tuple[str, list[str]]:
+    run_id = server.add_flow_run(state={"type": "Running"})
+    due = (clock.now() - timedelta(seconds=5)).isoformat()
+    state = {"type": "Retrying", "start_time": due, "run_count": 1}
+    return run_id, [server.add_task_run(run_id, state=state) for _ in range(2)]
+
+
+def test_a_retry_that_is_given_back_leaves_alone_the_task_run_that_has_finished_meanwhile(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    _, task_runs = a_retry_of_two(server, clock)
+    (claim,) = claim_all(api)
+    server.set_task_state(task_runs[1], {"type": "Success"})
+    record(api, claim, Answer.REFUSED_FOR_NOW, "throttled")
+    assert [server.task_run(each)["state"] for each in task_runs] == ["Retrying", "Success"]
+
+
+def test_a_retry_that_is_refused_for_longer_than_the_deadline_fails(server: Prefect1Server, clock: TurnedClock) -> None:
+    api = make_api(server, clock, defer_deadline_seconds=100)
+    run_id, _ = a_retry_of_two(server, clock)
+    for _ in range(5):
+        for claim in claim_all(api):
+            record(api, claim, Answer.REFUSED_FOR_NOW, "no capacity")
+        clock.turn(40)
+    assert server.flow_run(run_id)["state"] == "Failed"
+
+
+def test_a_running_run_of_which_one_task_run_is_claimed_is_taken_though_another_is_due(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    _, task_runs = a_retry_of_two(server, clock)
+    server.set_task_state(task_runs[0], {"type": "Submitted"})
+    assert poll(api) == []
+
+
+def test_a_dispute_that_cannot_be_read_does_not_cost_the_undisputed_claims(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    contested, free = server.add_flow_run(), server.add_flow_run()
+    runs, rival = poll(api), make_api(server, clock)
+    rival.claim([run for run in poll(rival) if run.id == contested], PLACE)
+    server.faults.add(when="flow_run", then="api_error", times=None)
+    assert [claim.run.id for claim in api.claim(runs, PLACE)] == [free]
+
+
+def test_a_log_line_of_anybodys_does_not_stop_recovery(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    run_id = server.add_flow_run()
+    claim_all(api)
+    field = write_log("odd", run_id, "anybody", "INFO", "Submitted for execution: x", {})
+    variable = field.variables["odd_line"]
+    odd = replace(field, variables={"odd_line": (variable[0], {**variable[1], "info": [1]})})
+    assert api.client.mutate([odd])["odd"].problem is None
+    clock.turn(ORPHAN_AGE_SECONDS + 1)
+    assert [claim.run.id for claim in api.find_orphans(PLACE)] == [run_id]

@@ -269,7 +269,10 @@ def test_labels_are_the_same_as_json_as_python_and_by_flag(labels: list[str]) ->
 
 @without_deadline
 @hypothesis.given(
-    st.dictionaries(st.text(st.characters(exclude_characters="="), min_size=1).filter(str.strip), st.text())
+    st.dictionaries(
+        st.text(st.characters(exclude_characters="=\0"), min_size=1).filter(str.strip),
+        st.text(st.characters(exclude_characters="\0")),
+    )
 )
 def test_variables_are_the_same_as_json_as_python_and_by_flag(variables: dict[str, str]) -> None:
     name = "PREFECT__CLOUD__AGENT__ENV_VARS"
