@@ -8,9 +8,10 @@ from typing import Any
 
 from chalice.app import Chalice, CloudWatchEvent, IAMAuthorizer, Response, SQSEvent
 
-from chalicelib.bootstrap import Installation, load_installation, queue_name, schedule
+from chalicelib.bootstrap import Installation, queue_name, schedule
 from chalicelib.errors import SettingsError
 from chalicelib.health import Verdict
+from chalicelib.settings import load_settings
 from chalicelib.ticks import Invocation
 
 app = Chalice(app_name="prefect-agent")
@@ -20,7 +21,7 @@ signed_in = IAMAuthorizer()
 @cache
 def installation() -> Installation:
     """What this Lambda container runs, built when it is first asked for and kept while the container lives."""
-    return load_installation(os.environ)
+    return Installation(load_settings(os.environ))
 
 
 @app.schedule(schedule(os.environ))
@@ -53,7 +54,12 @@ def health_details() -> Response:
 @app.route("/api/poke", methods=["POST"], authorizer=signed_in)
 def poke() -> Response:
     """Ask for a tick now."""
-    return Response({"status": "poked"}, status_code=202) if installation().ticks.poke() else _no_queue()
+    wakeups = installation().wakeups
+    if wakeups is None:
+        reason = "There is no wake-up queue; set AGENT_WAKEUP_QUEUE_URL, or wait for the schedule"
+        return Response({"status": "not poked", "reason": reason}, status_code=409)
+    wakeups.poke()
+    return Response({"status": "poked"}, status_code=202)
 
 
 def _verdict() -> Verdict:
@@ -61,11 +67,6 @@ def _verdict() -> Verdict:
         return installation().health.verdict()
     except SettingsError as error:
         return Verdict(False, str(error))
-
-
-def _no_queue() -> Response:
-    reason = "There is no wake-up queue; set AGENT_WAKEUP_QUEUE_URL, or wait for the schedule"
-    return Response({"status": "not poked", "reason": reason}, status_code=409)
 
 
 def _invocation(context: Any) -> Invocation:

@@ -154,7 +154,7 @@ class Agent:
 
     def _claim(self, builds: Sequence[Build], last_claim: datetime, report: TickReport) -> list[Build]:
         """Take as many runs as can be launched in time; those that became ours."""
-        chosen = launchable(builds)[: self._room(last_claim)]
+        chosen = [build for build in builds if build.refusal is None][: self._room(last_claim)]
         if not chosen:
             return []
         report.add_tried(build.run for build in chosen)
@@ -184,8 +184,8 @@ class Agent:
         with ThreadPoolExecutor(LAUNCH_THREADS) as threads:
             launches = [
                 threads.submit(self._launch, build.claim, build.request, held_since)
-                for build in launchable(builds)
-                if build.claim
+                for build in builds
+                if build.claim and build.refusal is None
             ]
             return [launch.result() for launch in launches]
 
@@ -215,11 +215,6 @@ def adopt(run: FlowRun, claim: Claim | None, alive: Alive) -> Outcome:
         # The earlier container would not run the retry: it is launched when that one has ended.
         return Outcome(run, Answer.REFUSED_FOR_NOW, f"{alive.text} of it has not ended yet", claim, counts=False)
     return Outcome(run, Answer.LAUNCHED, alive.text, claim)
-
-
-def launchable(builds: Sequence[Build]) -> list[Build]:
-    """Those that have a launch request."""
-    return [build for build in builds if build.refusal is None]
 
 
 def spare_the_backlog(outcomes: Sequence[Outcome]) -> list[Outcome]:

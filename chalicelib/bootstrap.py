@@ -19,11 +19,11 @@ from chalicelib.launchers.ecs_shapes import shape_problems
 from chalicelib.launchers.pacing import FARGATE_BURST, Pace
 from chalicelib.launchers.templates import TemplateReader, read_own_template
 from chalicelib.ports import Clock
-from chalicelib.prefect_api.graphql import READ_TIMEOUT_SECONDS, GraphQLClient
+from chalicelib.prefect_api.graphql import GraphQLClient
 from chalicelib.prefect_api.prefect1 import Prefect1API
 from chalicelib.prefect_api.prefect1_records import Identity, Recorder
-from chalicelib.prefect_api.transport import MAX_ATTEMPTS, HttpTransport
-from chalicelib.settings import Settings, load_settings
+from chalicelib.prefect_api.transport import HttpTransport
+from chalicelib.settings import Settings
 from chalicelib.settings_table import DEFAULT_SCHEDULE
 from chalicelib.telemetry import LambdaLog
 from chalicelib.ticks import Ticks
@@ -62,17 +62,10 @@ def build_credential(settings: Settings, clients: AwsClients) -> Credential:
     return Credential(settings.plain_api_key or settings.plain_auth_token)
 
 
-def build_prefect(
-    settings: Settings,
-    credential: Credential,
-    clock: Clock,
-    attempts: int = MAX_ATTEMPTS,
-    read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
-) -> Prefect1API:
+def build_prefect(settings: Settings, credential: Credential, clock: Clock) -> Prefect1API:
     """The Prefect API, seen from this agent."""
     identity = Identity("ECSAgent", settings.name, settings.labels)
-    transport = HttpTransport(settings.api_url, clock, credential, attempts)
-    client = GraphQLClient(transport, read_timeout_seconds)
+    client = GraphQLClient(HttpTransport(settings.api_url, clock, credential))
     recorder = Recorder(identity, settings.defer_deadline_seconds)
     return Prefect1API(client, recorder, clock, settings.backend, settings.tenant_id or "")
 
@@ -120,11 +113,6 @@ def queue_name(environment: Mapping[str, str]) -> str:
     return environment.get("AGENT_WAKEUP_QUEUE_URL", DEFAULT_QUEUE_NAME).rsplit("/", 1)[-1]
 
 
-def load_installation(environment: Mapping[str, str]) -> Installation:
-    """What the Lambda runs by the settings in `environment`. Raises SettingsError with all problems."""
-    return Installation(load_settings(environment))
-
-
 class Installation:
     """One stage: each function builds the part that it uses, once, and keeps it while its container lives."""
 
@@ -152,8 +140,9 @@ class Installation:
         """The verdict on this agent."""
         limits = HealthLimits(self.settings.poll_age_limit_seconds, self.settings.backlog_age_limit_seconds)
         credential = build_credential(self.settings, self.clients)
+        prefect = build_prefect(self.settings, credential, self.clock)
         # The API Gateway gives up after 29 s: an API that hangs is told as unhealthy before that.
-        prefect = build_prefect(self.settings, credential, self.clock, attempts=1, read_timeout_seconds=5.0)
+        prefect.client.transport.attempts, prefect.client.read_timeout_seconds = 1, 5.0
         return HealthCheck(prefect, limits, self.clock)
 
 

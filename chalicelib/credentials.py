@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from chalicelib.errors import PrefectUnreachable, SettingsError
+from chalicelib.launchers.aws import AwsClients
 from chalicelib.setting_parsers import secret
 
 TRANSIENT_CODES = frozenset({"InternalServiceError", "InternalServerError", "ThrottlingException", "RequestTimeout"})
 """Answers of Secrets Manager and of the Parameter Store that may be others in a moment."""
-
-
-class SecretClients(Protocol):
-    """The AWS clients that secrets are read with, made when asked for."""
-
-    def secretsmanager(self) -> Any:
-        """A client of Secrets Manager."""
-
-    def ssm(self) -> Any:
-        """A client of Systems Manager, for its Parameter Store."""
 
 
 class Credential:
@@ -42,7 +32,7 @@ class Credential:
             self._value = None
 
 
-def read_secret(reference: str, clients: SecretClients) -> str:
+def read_secret(reference: str, clients: AwsClients) -> str:
     """The text behind an ARN, of a secret (with ECS's `:json-key:stage:version` if given) or of a parameter.
 
     Raises SettingsError when it is no key, absent or not ours to read, PrefectUnreachable when AWS cannot say now.
@@ -70,13 +60,13 @@ def _unusable(reference: str, why: str) -> SettingsError:
     return SettingsError([f"The API key is named as {reference}, {why}"])
 
 
-def _read_parameter(reference: str, clients: SecretClients) -> str:
+def _read_parameter(reference: str, clients: AwsClients) -> str:
     # The whole ARN: `parameter/name` there is the parameter `name` or `/name`.
     answer = clients.ssm().get_parameter(Name=reference, WithDecryption=True)
     return str(answer["Parameter"]["Value"])
 
 
-def _read_from_manager(reference: str, clients: SecretClients) -> str:
+def _read_from_manager(reference: str, clients: AwsClients) -> str:
     parts = reference.split(":")
     json_key, stage, version = (*parts[7:10], "", "", "")[:3]
     chosen = {"VersionStage": stage} if stage else {}

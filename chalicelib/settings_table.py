@@ -129,7 +129,7 @@ class Settings:
     cadence_seconds: int = _time("AGENT_CADENCE_SECONDS", form.number(int, 1, 60),
         "seconds from one tick to the next, 1 to 60", default=10)
     schedule: str = _time("AGENT_SCHEDULE", form.matching(r"(rate|cron)\(.+\)", "rate(...) or cron(...)"),
-        "when EventBridge ticks; read when the functions are deployed", default=DEFAULT_SCHEDULE)
+        "when EventBridge ticks; read at deployment. Wake-ups fill one minute", default=DEFAULT_SCHEDULE)
     wakeup_queue_url: str | None = _time("AGENT_WAKEUP_QUEUE_URL", form.url,
         "SQS queue of the wake-ups between two scheduled ticks", default_text="no wake-ups")
     defer_deadline_seconds: int = _time("AGENT_DEFER_DEADLINE_SECONDS", form.number(int),

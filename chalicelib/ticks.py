@@ -6,19 +6,18 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from chalicelib.agent import Agent
 from chalicelib.errors import PrefectError
-from chalicelib.outcomes import TickReport
 from chalicelib.ports import Clock
+from chalicelib.telemetry import LambdaLog
 from chalicelib.wakeups import SCHEDULE_SECONDS, WakeupQueue, is_timely
 
 LOGGER = logging.getLogger(__name__)
 
 RECORDING_SECONDS = 10.0
 """Kept free at the end of an invocation, so that what was claimed last is launched and recorded."""
-
 
 SHORTEST_TICK_SECONDS = 10.0
 """A tick with less could claim nothing. If the function is cut off all the same, recovery finds what it claimed."""
@@ -32,21 +31,11 @@ class Invocation:
     remaining_seconds: float
 
 
-class TickLog(Protocol):
-    """Where ticks are reported."""
-
-    def begin_tick(self, tick_id: str) -> None:
-        """Let every log line from now on carry `tick_id`."""
-
-    def report_tick(self, report: TickReport, duration_seconds: float) -> None:
-        """Write down what a tick did."""
-
-
 class Ticks:
     """The ticks of one installation. `wakeups` is None where it ticks on the schedule alone."""
 
     def __init__(
-        self, agent: Agent, log: TickLog, clock: Clock, cadence_seconds: int, wakeups: WakeupQueue | None
+        self, agent: Agent, log: LambdaLog, clock: Clock, cadence_seconds: int, wakeups: WakeupQueue | None
     ) -> None:
         self.agent = agent
         self.log = log
@@ -76,13 +65,6 @@ class Ticks:
         except PrefectError as error:
             LOGGER.error("Nothing could be done: %s", error)
             return {"errors": [str(error)]}
-
-    def poke(self) -> bool:
-        """Ask for a tick now; False when there is no queue to ask through."""
-        if self.wakeups is None:
-            return False
-        self.wakeups.poke()
-        return True
 
     def _tick(self, invocation: Invocation, recovers: bool = False) -> dict[str, Any]:
         begun = self.clock.now()

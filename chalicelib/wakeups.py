@@ -63,11 +63,7 @@ class WakeupQueue:
 def plan_wakeups(now: datetime, cadence_seconds: int) -> list[dict[str, Any]]:
     """SendMessageBatch entries for the ticks between now and the next scheduled one (pure)."""
     return [
-        {
-            "Id": str(delay),
-            "DelaySeconds": delay,
-            "MessageBody": _body(now + timedelta(seconds=delay)),
-        }
+        {"Id": str(delay), "DelaySeconds": delay, "MessageBody": _body(now + timedelta(seconds=delay))}
         for delay in range(cadence_seconds, SCHEDULE_SECONDS, cadence_seconds)
     ]
 

@@ -1,8 +1,7 @@
 """GraphQL documents out of root fields (pure).
 
-A request to Prefect 1 is a handful of root fields, each under its own alias so that each has its own result. JSON
-values must travel as variables (the server cannot read them inline), and a variable that is declared and not used is an
-error, so each field brings along exactly the variables that its text uses.
+Each root field of a request has an alias, and so a result, of its own. JSON values must travel as variables, and a
+variable that is declared and not used is an error, so each field brings along exactly those that its text uses.
 """
 
 from __future__ import annotations

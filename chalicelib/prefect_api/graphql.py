@@ -35,9 +35,9 @@ class FieldReply:
 class GraphQLClient:
     """Sends root fields over an HttpTransport and gives back one FieldReply for each alias."""
 
-    def __init__(self, transport: HttpTransport, read_timeout_seconds: float = READ_TIMEOUT_SECONDS) -> None:
+    def __init__(self, transport: HttpTransport) -> None:
         self.transport = transport
-        self.read_timeout_seconds = read_timeout_seconds
+        self.read_timeout_seconds = READ_TIMEOUT_SECONDS
 
     def query(self, fields: Sequence[RootField]) -> dict[str, Any]:
         """The value of each field; a problem with any one raises PrefectUnreachable or PrefectRejected."""
@@ -57,22 +57,17 @@ class GraphQLClient:
         self, operation: str, fields: Sequence[RootField], send_until: datetime | None = None
     ) -> dict[str, FieldReply]:
         try:
-            return self._repeat_transient(operation, fields, send_until)
+            replies = self._send(operation, fields, send_until)
+            for attempt in range(1, self.transport.attempts):
+                again = [root_field for root_field in fields if replies[root_field.alias].is_transient]
+                if not again:
+                    break
+                self.transport.pause(attempt, send_until)
+                replies.update(self._send(operation, again, send_until))
+            return replies
         except PrefectUnauthorized:
             self.transport.credential.forget()
             raise
-
-    def _repeat_transient(
-        self, operation: str, fields: Sequence[RootField], send_until: datetime | None
-    ) -> dict[str, FieldReply]:
-        replies = self._send(operation, fields, send_until)
-        for attempt in range(1, self.transport.attempts):
-            again = [root_field for root_field in fields if replies[root_field.alias].is_transient]
-            if not again:
-                break
-            self.transport.pause(attempt, send_until)
-            replies.update(self._send(operation, again, send_until))
-        return replies
 
     def _send(self, operation: str, fields: Sequence[RootField], send_until: datetime | None) -> dict[str, FieldReply]:
         timeout_seconds = self.read_timeout_seconds + READ_TIMEOUT_SECONDS_PER_FIELD * len(fields)

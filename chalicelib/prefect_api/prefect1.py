@@ -21,7 +21,7 @@ from chalicelib.ports import Clock
 from chalicelib.prefect_api import prefect1_fields as fields
 from chalicelib.prefect_api.documents import RootField
 from chalicelib.prefect_api.graphql import FieldReply, GraphQLClient
-from chalicelib.prefect_api.prefect1_records import SIGN_OF_LAUNCH, Recorder, needs_reading, rows_by_id
+from chalicelib.prefect_api.prefect1_records import SIGN_OF_LAUNCH, Recorder, needs_reading
 from chalicelib.prefect_api.prefect1_rows import context_of, read_orphans, read_runs, read_time
 
 LOGGER = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ class Prefect1API:
 
     def _writes(self, outcomes: Sequence[Outcome]) -> list[RootField]:
         doubtful = needs_reading(outcomes)
-        rows = rows_by_id(self._ask(fields.present_states(doubtful))) if doubtful else {}
+        rows = {row["id"]: row for row in self._ask(fields.present_states(doubtful))} if doubtful else {}
         now = self.clock.now()
         return [
             root_field

@@ -13,10 +13,12 @@ from typing import Any
 
 from chalicelib.flow_runs import Claim, Document, FlowRun, Place
 from chalicelib.outcomes import Answer, Outcome
-from chalicelib.prefect_api import prefect1_states as states
 from chalicelib.prefect_api.documents import RootField
 from chalicelib.prefect_api.prefect1_fields import set_flow_run_state, set_task_run_state, write_log
 from chalicelib.prefect_api.prefect1_rows import context_of, read_time
+
+SCHEMA_VERSION = "1.4.1"
+"""The Prefect release whose state schema these documents follow."""
 
 GIVE_BACK_SECONDS = 35
 """Until a run that was given back may be claimed again: over the 30 s in which the server refuses a second claim."""
@@ -54,9 +56,9 @@ class Recorder:
         since = context_of(run.due_task_runs[0].state if run.is_retry else run.state).get("refused_since")
         context |= {"refused_since": since} if since else {}
         if not run.is_retry:
-            return [set_flow_run_state(alias, run.id, states.submitted(run.state, message, context))]
+            return [set_flow_run_state(alias, run.id, submitted(run.state, message, context))]
         return [
-            set_task_run_state(f"{alias}_{i}", task.id, states.submitted(task.state, message, context))
+            set_task_run_state(f"{alias}_{i}", task.id, submitted(task.state, message, context))
             for i, task in enumerate(run.due_task_runs)
         ]
 
@@ -83,7 +85,7 @@ class Recorder:
             return self._fail(alias, outcome, f"Refused for {minutes} minutes, giving up: {outcome.text}")
         message = f"Given back, to be tried again in {GIVE_BACK_SECONDS} s: {outcome.text}"
         context = {"agent": self.identity.name} | ({"refused_since": since.isoformat()} if outcome.counts else {})
-        state = states.scheduled(now + timedelta(seconds=GIVE_BACK_SECONDS), message, context)
+        state = scheduled(now + timedelta(seconds=GIVE_BACK_SECONDS), message, context)
         fields = self._give_back(alias, outcome.run, {str(row["id"]) for row in held}, state)
         return [*fields, self._log(f"{alias}_log", outcome, "WARNING", message)]
 
@@ -106,7 +108,7 @@ class Recorder:
             context["agent_fault"] = True
         return [
             self._log(f"{alias}_log", outcome, "ERROR", reason),
-            set_flow_run_state(alias, outcome.run.id, states.failed(reason, context)),
+            set_flow_run_state(alias, outcome.run.id, failed(reason, context)),
         ]
 
     def _log(self, alias: str, outcome: Outcome, level: str, message: str) -> RootField:
@@ -133,6 +135,28 @@ def held_rows(outcome: Outcome, row: Document | None) -> list[Document]:
     return [each for each in claimed if context_of(each["serialized_state"]).get("key") == outcome.claim.key]
 
 
-def rows_by_id(rows: Sequence[Document]) -> dict[str, Document]:
-    """Rows under their ids."""
-    return {str(row["id"]): row for row in rows}
+def submitted(previous: Document, message: str, context: Document) -> dict[str, Any]:
+    """A claim on a flow run or task run that was in the state `previous`."""
+    return _state("Submitted", message, context) | {"state": dict(previous)}
+
+
+def failed(message: str, context: Document) -> dict[str, Any]:
+    """The end of a flow run, with the reason."""
+    return _state("Failed", message, context)
+
+
+def scheduled(start_time: datetime, message: str, context: Document) -> dict[str, Any]:
+    """A flow run or task run that may be taken by anybody from `start_time` on."""
+    return _state("Scheduled", message, context) | {"start_time": start_time.isoformat()}
+
+
+def _state(kind: str, message: str, context: Document) -> dict[str, Any]:
+    return {
+        "type": kind,
+        # PostgreSQL refuses NUL, and with it the whole request.
+        "message": message.replace("\x00", ""),
+        "context": dict(context),
+        "cached_inputs": {},
+        "_result": {"type": "NoResultType", "__version__": SCHEMA_VERSION},
+        "__version__": SCHEMA_VERSION,
+    }

@@ -33,10 +33,10 @@ class Credential(Protocol):
 class HttpTransport:
     """Posts JSON to one base URL and gives back the status and the decoded body."""
 
-    def __init__(self, base_url: str, clock: Clock, credential: Credential, attempts: int = MAX_ATTEMPTS) -> None:
+    def __init__(self, base_url: str, clock: Clock, credential: Credential) -> None:
         self.base_url = base_url.rstrip("/")
         self.clock = clock
-        self.attempts = attempts
+        self.attempts = MAX_ATTEMPTS
         self.headers: dict[str, str] = {}
         self.credential = credential
         self._session = requests.Session()

@@ -498,7 +498,7 @@ def test_a_role_of_the_agents_own_that_may_not_be_passed_is_the_agents_fault(
 ) -> None:
     role = "arn:aws:iam::123456789012:role/the-agents"
     launcher = launcher_of(clients, clock, replace(DEFAULTS, task_role_arn=role))
-    server.passable_roles = set()
+    server.passable_roles = {"arn:aws:iam::123456789012:role/execution"}
     with pytest.raises(LaunchForbidden, match="the-agents"):
         launch(launcher)
     with pytest.raises(LaunchRejected) as caught:

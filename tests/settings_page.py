@@ -1,4 +1,4 @@
-"""The page `docs/settings.md`: `python -m chalicelib.cli.settings_page > docs/settings.md` writes it."""
+"""The page `docs/settings.md`: `python -m tests.settings_page > docs/settings.md` writes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import groupby
 from chalicelib.settings import SETTINGS, Setting
 
 _INTRODUCTION = """\
-<!-- Made from chalicelib/settings_table.py by `python -m chalicelib.cli.settings_page > docs/settings.md`. -->
+<!-- Made from chalicelib/settings_table.py by `python -m tests.settings_page > docs/settings.md`. -->
 
 # Settings
 
