@@ -6,6 +6,8 @@ repeat until a poll finds nothing new or the deadline is near
     CLAIM    as many as can be launched in time; what somebody else took is skipped
     LAUNCH   in parallel, each with its launch key
     RECORD   all outcomes, together with the next poll
+and before that, once a minute
+    RECOVER  what an earlier tick claimed and did not live to launch, or to record
 """
 
 from __future__ import annotations
@@ -125,10 +127,9 @@ class Agent:
             return Build(run, claim, request=self.launcher.build(run))
         except SettingsError:
             raise
-        except LaunchForbidden as error:
-            return Build(run, claim, refusal=Outcome(run, Answer.IMPOSSIBLE, str(error), claim, agent_fault=True))
-        except UnsupportedRun as error:
-            return Build(run, claim, refusal=Outcome(run, Answer.IMPOSSIBLE, str(error), claim))
+        except (UnsupportedRun, LaunchForbidden) as error:
+            is_fault = isinstance(error, LaunchForbidden)
+            return Build(run, claim, refusal=Outcome(run, Answer.IMPOSSIBLE, str(error), claim, is_fault))
         except LaunchError as error:
             # What it takes to build it cannot be looked up now: it makes room for the others and comes back.
             return Build(run, claim, refusal=Outcome(run, Answer.REFUSED_FOR_NOW, str(error), claim))
@@ -163,23 +164,6 @@ class Agent:
         by_run = {claim.run.id: claim for claim in claims}
         return [replace(build, claim=by_run[build.run.id]) for build in chosen if build.run.id in by_run]
 
-    def _settle(self, outcomes: Sequence[Outcome], report: TickReport) -> list[Outcome]:
-        """The outcomes as they are to be recorded, counted and logged."""
-        settled = spare_the_backlog(outcomes)
-        report.add(settled)
-        for outcome in settled:
-            level = logging.INFO if outcome.answer is Answer.LAUNCHED else logging.WARNING
-            about = {"flow_run_id": outcome.run.id, "launch_key": outcome.claim.key if outcome.claim else None}
-            LOGGER.log(level, "Flow run %s %s: %s", outcome.run.id, outcome.answer.value, outcome.text, extra=about)
-        return settled
-
-    def _age_seconds(self, moment: datetime) -> float:
-        return (self.clock.now() - moment).total_seconds()
-
-    def _room(self, last_claim: datetime) -> int:
-        """How many launches fit in until then; one always does, or a slow platform would never be asked."""
-        return max(1, self.launcher.room((last_claim - self.clock.now()).total_seconds()))
-
     def _launch_all(self, builds: Sequence[Build], held_since: datetime) -> list[Outcome]:
         with ThreadPoolExecutor(LAUNCH_THREADS) as threads:
             launches = [
@@ -208,12 +192,31 @@ class Agent:
             LOGGER.exception("Launch broke off", extra={"flow_run_id": claim.run.id})
             return Outcome(claim.run, Answer.UNKNOWN, shorten(repr(error)), claim)
 
+    def _settle(self, outcomes: Sequence[Outcome], report: TickReport) -> list[Outcome]:
+        """The outcomes as they are to be recorded, counted and logged."""
+        settled = spare_the_backlog(outcomes)
+        report.add(settled)
+        for outcome in settled:
+            level = logging.INFO if outcome.answer is Answer.LAUNCHED else logging.WARNING
+            about = {"flow_run_id": outcome.run.id, "launch_key": outcome.claim.key if outcome.claim else None}
+            LOGGER.log(level, "Flow run %s %s: %s", outcome.run.id, outcome.answer.value, outcome.text, extra=about)
+        return settled
+
+    def _age_seconds(self, moment: datetime) -> float:
+        return (self.clock.now() - moment).total_seconds()
+
+    def _room(self, last_claim: datetime) -> int:
+        """How many launches fit in until then; one always does, or a slow platform would never be asked."""
+        return max(1, self.launcher.room((last_claim - self.clock.now()).total_seconds()))
+
 
 def adopt(run: FlowRun, claim: Claim | None, alive: Alive) -> Outcome:
     """The outcome of a run of which something lives that an earlier claim, or this one, launched."""
     if claim is None or (run.is_retry and alive.key != claim.key):
         # The earlier container would not run the retry: it is launched when that one has ended.
-        return Outcome(run, Answer.REFUSED_FOR_NOW, f"{alive.text} of it has not ended yet", claim, counts=False)
+        return Outcome(
+            run, Answer.REFUSED_FOR_NOW, f"An earlier {alive.text} of it has not ended yet", claim, counts=False
+        )
     return Outcome(run, Answer.LAUNCHED, alive.text, claim)
 
 

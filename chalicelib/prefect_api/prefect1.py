@@ -115,7 +115,7 @@ class Prefect1API:
             fields.latest_agent_fault(self.tenant_id, self.identity.name, now - timedelta(seconds=AGENT_FAULT_SECONDS)),
         ]
         answers = self.client.query(asked)
-        agent, due, fault = (_first(answers[alias]) for alias in ("agents", "due", "faults"))
+        agent, due, fault = ((answers[alias] or [{}])[0] for alias in ("agents", "due", "faults"))
         return HealthFacts(
             last_polled=read_time(agent.get("last_queried")),
             oldest_due=read_time(due.get("state_start_time")),
@@ -210,10 +210,6 @@ def _required(reply: FieldReply) -> Mapping[str, Any]:
         raise (PrefectUnreachable if reply.is_transient else PrefectRejected)(f"Prefect refuses: {reply.problem}")
     value: Mapping[str, Any] = reply.value
     return value
-
-
-def _first(rows: Sequence[Document]) -> Document:
-    return rows[0] if rows else {}
 
 
 def _claim_reply(replies: Mapping[str, FieldReply], alias: str) -> FieldReply:
