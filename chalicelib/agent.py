@@ -182,9 +182,9 @@ class Agent:
             if is_key_old:
                 reason = "It was claimed long ago, and nothing of it runs"
                 return Outcome(claim.run, Answer.REFUSED_FOR_NOW, reason, claim, counts=False)
-            if self._age_seconds(held_since) > HOLD_LIMIT_SECONDS:
-                return Outcome(claim.run, Answer.UNKNOWN, "This tick stood still, the claim may be lost", claim)
-            return Outcome(claim.run, Answer.LAUNCHED, self.launcher.launch(request, claim.key), claim)
+            start_until = held_since + timedelta(seconds=HOLD_LIMIT_SECONDS)
+            text = self.launcher.launch(request, claim.key, start_until)
+            return Outcome(claim.run, Answer.LAUNCHED, text, claim)
         except LaunchError as error:
             return Outcome(claim.run, answer_of(error), str(error), claim, isinstance(error, LaunchForbidden))
         except Exception as error:

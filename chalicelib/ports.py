@@ -50,10 +50,10 @@ class Launcher(Protocol):
         Raises LaunchUnknown when that cannot be told.
         """
 
-    def launch(self, request: Any, key: str) -> str:
+    def launch(self, request: Any, key: str, start_until: datetime) -> str:
         """Start what `build` made and say what it is (`Task arn:...`); twice with one key starts it once.
 
-        Raises LaunchRejected, LaunchDeferred or LaunchUnknown.
+        Raises LaunchRejected, LaunchDeferred or LaunchUnknown; the last also when it is later than `start_until`.
         """
 
 

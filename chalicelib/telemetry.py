@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
-METRICS_NAMESPACE = "PrefectAgent"
-
 
 class LambdaLog:
     """JSON lines on standard output for everything that this project logs."""
@@ -45,7 +43,7 @@ class LambdaLog:
         from aws_lambda_powertools.metrics import MetricUnit
         from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
-        metrics = AmazonCloudWatchEMFProvider(namespace=METRICS_NAMESPACE, service=self.agent_name)
+        metrics = AmazonCloudWatchEMFProvider(namespace="PrefectAgent", service=self.agent_name)
         for name, count in tick_counts(report).items():
             metrics.add_metric(name, MetricUnit.Count, count)
         metrics.add_metric("TickDuration", MetricUnit.Seconds, duration_seconds)

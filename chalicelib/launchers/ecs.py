@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import cached_property
 
 from chalicelib.builders.ecs_defaults import EcsDefaults
@@ -72,26 +73,26 @@ class EcsLauncher:
             return self._templates.read(ecs_run.task_definition_path)
         return ecs_run.task_definition or self._defaults.task_definition
 
-    def launch(self, request: EcsLaunch, key: str) -> str:
+    def launch(self, request: EcsLaunch, key: str, start_until: datetime | None = None) -> str:
         """Start the task and say which it is: `Task <arn>`; the task that `key` has started already is found again.
 
         Raises LaunchRejected, LaunchDeferred or LaunchUnknown. While ECS says that launches come too fast it is asked
         again, for about 3 s; once more when it says nothing.
         """
-        tasks = self._insist(request, key)
+        tasks = self._insist(request, key, start_until)
         arns = [str(task["taskArn"]) for task in tasks]
         # Of a task that the key started before and that has stopped since, ECS tells no more than that.
         if any(task.get("lastStatus", "STOPPED") == "STOPPED" for task in tasks):
             return f"Task {self.look_at(arns, request.run_task.get('cluster'))}"
         return f"Task {arns[0]}"
 
-    def _insist(self, request: EcsLaunch, key: str) -> Sequence[Document]:
+    def _insist(self, request: EcsLaunch, key: str, start_until: datetime | None) -> Sequence[Document]:
         """Start, and again where that may help. After one try that nobody knows the end of, only a yes is believed."""
         doubt: LaunchUnknown | None = None
         for wait_seconds in WAITS_SECONDS:
             self._clock.sleep(wait_seconds)
             try:
-                return self._run_task(request, key)
+                return self._run_task(request, key, start_until)
             except LaunchError as error:
                 refusal = doubt or error
                 if isinstance(error, Throttled):
@@ -108,13 +109,15 @@ class EcsLauncher:
             raise LaunchForbidden(str(refusal)) from refusal
         raise refusal
 
-    def _run_task(self, request: EcsLaunch, key: str) -> Sequence[Document]:
+    def _run_task(self, request: EcsLaunch, key: str, start_until: datetime | None) -> Sequence[Document]:
         """The tasks that the key stands for. ECS compares all requests of one key, so they must be the same."""
         arn = self._definitions.ensure(request.definition) if request.definition else request.definition_arn
         tags = [*request.run_task.get("tags", ()), {"key": LAUNCH_KEY_TAG, "value": key}]
         parameters = {**request.run_task, "taskDefinition": arn, "clientToken": key, "tags": tags}
         subject = f"RunTask of {arn} in cluster {parameters.get('cluster', 'default')}"
         self._pace.acquire()
+        if start_until and self._clock.now() > start_until:
+            raise LaunchUnknown(f"{subject}: this tick stood still, the claim may be another's now")
         with answers(subject, LaunchUnknown, self._runs_own(request)):
             return read_answer(self._ask(parameters), subject)
 

@@ -13,6 +13,9 @@ from tests.integration.world import Cut, World
 EFFECTS_OF_A_TICK = 20
 """Of a process that signs in, recovers, and starts one run."""
 
+SENDING_OF_RUN_TASK = 16
+"""After its last check nothing holds a request back: docs/reliability.md names that window."""
+
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
@@ -54,6 +57,23 @@ def test_a_tick_that_freezes_while_others_go_on_launches_nothing_twice(
         world.clock.turn(100)
         world.tick()
     assert_one_task_each(world, run_ids)
+
+
+@pytest.mark.parametrize("at", [at for at in range(EFFECTS_OF_A_TICK) if at != SENDING_OF_RUN_TASK])
+def test_a_tick_that_freezes_until_lazarus_has_given_its_run_to_another_claim_launches_nothing_twice(
+    world: World, at: int
+) -> None:
+    (run_id,) = add_runs(world, 1)
+    with world.suspended_tick(at):
+        world.clock.turn(700)
+        world.prefect.run_lazarus()
+        world.tick()
+        world.clock.turn(1)
+        world.tick()
+    for _ in range(2):
+        world.clock.turn(100)
+        world.tick()
+    assert_one_task_each(world, [run_id])
 
 
 def test_many_ticks_at_once_launch_each_run_once(world: World) -> None:

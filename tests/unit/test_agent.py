@@ -91,7 +91,9 @@ class MemoryPlatform:
             raise LaunchUnknown("throttled")
         return self.alive.get(run.id)
 
-    def launch(self, request: Any, key: str) -> str:
+    def launch(self, request: Any, key: str, start_until: datetime) -> str:
+        if self.clock.now() > start_until:
+            raise LaunchUnknown("too late")
         if request in self.launch_troubles:
             raise self.launch_troubles[request]
         assert key not in self.launched, "two launches with one key"
