@@ -74,7 +74,9 @@ class Histories(RuleBasedStateMachine):
         run_id = self.run_ids[which % len(self.run_ids)]
         for arn in self.world.living_tasks(run_id):
             if self.world.prefect.flow_run(run_id)["state"] == "Submitted":
-                self.world.ecs.advance(arn, "RUNNING")
+                # An adopted task may be running already.
+                if self.world.ecs.task(arn)["lastStatus"] != "RUNNING":
+                    self.world.ecs.advance(arn, "RUNNING")
                 self.world.prefect.set_state(run_id, {"type": "Running"})
 
     @rule(which=WHICH)
