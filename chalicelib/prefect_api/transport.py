@@ -58,13 +58,15 @@ class HttpTransport:
                 return answer.status_code, self._read(answer)
             if attempt == self.attempts:
                 raise PrefectUnreachable(f"{self.base_url}: {trouble} ({attempt} attempts)")
-            self.pause(attempt, send_until, answer)
+            self.pause(attempt, send_until, answer, trouble)
 
-    def pause(self, attempt: int, send_until: datetime | None, answer: requests.Response | None = None) -> None:
+    def pause(
+        self, attempt: int, send_until: datetime | None, answer: requests.Response | None = None, trouble: str = "away"
+    ) -> None:
         """Wait before the next attempt; raises PrefectUnreachable when that would be too late."""
         seconds = self.pause_seconds(attempt, answer)
         if send_until is not None and self.clock.now() + timedelta(seconds=seconds) > send_until:
-            raise PrefectUnreachable(f"{self.base_url} did not take in time what must not be sent late")
+            raise PrefectUnreachable(f"{self.base_url}: {trouble}, and it is too late to send it again")
         self.clock.sleep(seconds)
 
     def pause_seconds(self, attempt: int, answer: requests.Response | None = None) -> float:
@@ -78,10 +80,8 @@ class HttpTransport:
         return random.uniform(0.5, 1.0) * longest  # noqa: S311 (jitter, not a secret)
 
     def _attempt(self, body: Mapping[str, Any], timeout_seconds: float) -> tuple[requests.Response | None, str]:
-        headers = dict(self.headers)
         token = self.credential.value()
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
+        headers = self.headers | ({"Authorization": f"Bearer {token}"} if token else {})
         try:
             answer = self._session.post(
                 self.base_url,

@@ -28,6 +28,12 @@ def add_runs(world: World, count: int) -> list[str]:
     return [world.prefect.add_flow_run(run_config={"type": "ECSRun", "image": "flows:1"}) for _ in range(count)]
 
 
+def tick_again(world: World, *after_seconds: float) -> None:
+    for seconds in after_seconds:
+        world.clock.turn(seconds)
+        world.tick()
+
+
 def assert_one_task_each(world: World, run_ids: list[str]) -> None:
     states = {run_id: world.prefect.flow_run(run_id)["state"] for run_id in run_ids}
     assert states == dict.fromkeys(run_ids, "Submitted")
@@ -50,12 +56,8 @@ def test_a_tick_that_freezes_while_others_go_on_launches_nothing_twice(
     run_ids = add_runs(world, 1)
     with world.suspended_tick(at):
         world.clock.turn(frozen_seconds)
-        world.tick()
-        world.clock.turn(1)
-        world.tick()
-    for _ in range(2):
-        world.clock.turn(100)
-        world.tick()
+        tick_again(world, 0, 1)
+    tick_again(world, 100, 100)
     assert_one_task_each(world, run_ids)
 
 
@@ -67,12 +69,8 @@ def test_a_tick_that_freezes_until_lazarus_has_given_its_run_to_another_claim_la
     with world.suspended_tick(at):
         world.clock.turn(700)
         world.prefect.run_lazarus()
-        world.tick()
-        world.clock.turn(1)
-        world.tick()
-    for _ in range(2):
-        world.clock.turn(100)
-        world.tick()
+        tick_again(world, 0, 1)
+    tick_again(world, 100, 100)
     assert_one_task_each(world, [run_id])
 
 
