@@ -30,11 +30,18 @@ def tick(event: CloudWatchEvent) -> dict[str, Any]:
     return installation().ticks.run_scheduled(_invocation(event.context))
 
 
-@app.on_sqs_message(queue=queue_name(os.environ), batch_size=10)
+@app.on_sqs_message(queue=queue_name(os.environ, "AGENT_WAKEUP_QUEUE_URL"), batch_size=10)
 def wake(event: SQSEvent) -> dict[str, Any]:
     """A tick between two scheduled ones, for any number of wake-ups at once."""
     bodies = [record.body for record in event]
     return installation().ticks.run_woken(bodies, _invocation(event.context))
+
+
+@app.on_sqs_message(queue=queue_name(os.environ, "AGENT_EVENTS_QUEUE_URL"), batch_size=10)
+def task_stopped(event: SQSEvent) -> dict[str, Any]:
+    """ECS says that tasks have stopped. Raises when that could not be dealt with, so that the messages come again."""
+    bodies = [record.body for record in event]
+    return installation().ticks.run_stopped(bodies, _invocation(event.context))
 
 
 @app.route("/api/health", methods=["GET"])

@@ -6,31 +6,28 @@ repeat until a poll finds nothing new or the deadline is near
     CLAIM    as many as can be launched in time; what somebody else took is skipped
     LAUNCH   in parallel, each with its launch key
     RECORD   all outcomes, together with the next poll
-and before that, once a minute
+and around that, once a minute
     RECOVER  what an earlier tick claimed and did not live to launch, or to record
+    SWEEP    what runs: what has ended without a word, what was cancelled, what runs without need
+between ticks, when the platform says that something has ended
+    HEED     what that means for its flow run
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from chalicelib.errors import (
-    LaunchError,
-    LaunchForbidden,
-    LaunchUnknown,
-    PrefectError,
-    SettingsError,
-    UnsupportedRun,
-    shorten,
-)
-from chalicelib.flow_runs import Alive, Claim, FlowRun
-from chalicelib.outcomes import Answer, Build, Outcome, TickReport, answer_of
+from chalicelib.errors import PrefectError
+from chalicelib.flow_runs import Claim, FlowRun
+from chalicelib.launches import Launches
+from chalicelib.outcomes import Answer, Build, Outcome, TickReport
 from chalicelib.ports import Clock, Launcher, PrefectAPI
+from chalicelib.sightings import Own
+from chalicelib.sweep import Manners, Sweep
 
 LOGGER = logging.getLogger(__name__)
 
@@ -40,26 +37,21 @@ CLAIM_MARGIN_SECONDS = 2.0
 READING_AGE_LIMIT_SECONDS = 5.0
 """No API protects a claim against a stale reading, so what was read longer ago is read again."""
 
-KEY_LIFE_SECONDS = 50 * 60
-"""How long after its claim a launch key may be used again. ECS forgets a token an hour after its task stopped."""
-
-HOLD_LIMIT_SECONDS = 30.0
-"""A tick that stood still for longer may have lost its claims to recovery, or to Lazarus, meanwhile."""
-
-LAUNCH_THREADS = 16
-"""Launches under way at once. 20 a second, the most that Fargate sustains, need 6 at 0.3 s a launch."""
-
 
 class Agent:
     """Starts the flow runs that are due on one platform. It keeps nothing between ticks that matters."""
 
-    def __init__(self, prefect: PrefectAPI, launcher: Launcher, clock: Clock) -> None:
+    def __init__(self, prefect: PrefectAPI, launcher: Launcher, clock: Clock, manners: Manners | None = None) -> None:
         self.prefect = prefect
         self.launcher = launcher
         self.clock = clock
+        self.launches = Launches(launcher, clock)
+        self.sweep = Sweep(prefect, launcher, clock, manners or Manners())
 
     def tick(self, deadline: datetime, recovers: bool = False) -> TickReport:
-        """Start what is due, and what becomes due in time, until `deadline`; first recover orphans, if it `recovers`.
+        """Start what is due, and what becomes due in time, until `deadline`.
+
+        If it `recovers`, it launches orphans before that, and looks at all that was launched after it.
 
         Raises PrefectError only when the first poll fails: then nothing at all was done; and SettingsError when the
         platform cannot be spoken to, before anything is claimed. Later trouble stands in the report's errors; what it
@@ -67,7 +59,8 @@ class Agent:
         """
         report = TickReport()
         last_claim = deadline - timedelta(seconds=CLAIM_MARGIN_SECONDS)
-        outcomes = self._recover(last_claim, report) if recovers else []
+        own = self._find_own(report) if recovers else Own()
+        outcomes = self._recover(own.orphans, last_claim, report) if own.orphans else []
         due = self.prefect.record_and_poll(outcomes, last_claim)
         while (runs := report.untried(due)) and self.clock.now() < last_claim and not report.agent_fault:
             try:
@@ -76,23 +69,41 @@ class Agent:
             except PrefectError as error:
                 report.errors.append(str(error))
                 break
+        if recovers:
+            self.sweep.run(own.launched, report)
         return report
+
+    def heed_events(self, bodies: Sequence[str]) -> dict[str, int]:
+        """Ask the platform about what these messages of its say has ended, and let Prefect know; how many ended how.
+
+        Raises LaunchError or PrefectError: then nothing is lost if the messages come again.
+        """
+        texts = self.launcher.read_events(bodies)
+        seen = self.launcher.look_at(texts) if texts else []
+        # While something else of its run lives, such as a retry, the sweep knows better what this end means.
+        stopped = [
+            each for each in seen if each.stop and (each.stop.went_well or not self.launcher.find_alive(each.run_id))
+        ]
+        return dict(Counter(consequence.value for consequence in self.sweep.heed(stopped)))
 
     def preview(self, before: datetime) -> list[Build]:
         """What a tick would launch now: built, not claimed. Raises PrefectError."""
-        return [self._build(run) for run in self.prefect.record_and_poll([], before)]
+        return [self.launches.build(run) for run in self.prefect.record_and_poll([], before)]
 
-    def _recover(self, last_claim: datetime, report: TickReport) -> list[Outcome]:
+    def _find_own(self, report: TickReport) -> Own:
+        try:
+            return self.prefect.find_own(self.launcher.place)
+        except PrefectError as error:
+            report.errors.append(f"Nothing is recovered or looked at: {error}")
+            return Own()
+
+    def _recover(self, orphans: Sequence[Claim], last_claim: datetime, report: TickReport) -> list[Outcome]:
         """Launch again, with its own key, what was claimed and shows no sign of a launch."""
         read_at = self.clock.now()
-        try:
-            orphans = self.prefect.find_orphans(self.launcher.place)[: self._room(last_claim)]
-        except PrefectError as error:
-            report.errors.append(f"Nothing is recovered: {error}")
-            return []
-        report.recovered = len(orphans)
-        builds = [self._build(claim.run, claim) for claim in orphans]
-        return self._settle([*self._refuse(builds), *self._launch_all(builds, read_at)], report)
+        chosen = orphans[: self._room(last_claim)]
+        report.recovered = len(chosen)
+        builds = [self.launches.build(claim.run, claim) for claim in chosen]
+        return self._settle([*self.launches.refuse(builds), *self.launches.launch_all(builds, read_at)], report)
 
     def _submit_ready(self, runs: Sequence[FlowRun], last_claim: datetime, report: TickReport) -> list[Outcome]:
         """Submit the runs whose time has come; while none has, wait for the first, which is then read again."""
@@ -101,8 +112,8 @@ class Agent:
         if not ready:
             self.clock.sleep((min(run.start_time for run in runs) - read_at).total_seconds())
             return []
-        builds = self._build_in_time(ready, read_at)
-        outcomes = self._refuse(builds)
+        builds = self.launches.build_in_time(ready, read_at, READING_AGE_LIMIT_SECONDS / 2)
+        outcomes = self.launches.refuse(builds)
         report.add_tried(outcome.run for outcome in outcomes)
         if self._age_seconds(read_at) > READING_AGE_LIMIT_SECONDS:
             # The last one took the time. The others are read again, and are not to wait for it a second time.
@@ -110,48 +121,8 @@ class Agent:
             report.errors.append(f"Building flow run {builds[-1].run.id} took too long")
         elif not any(outcome.agent_fault for outcome in outcomes):
             claimed_at = self.clock.now()
-            outcomes += self._launch_all(self._claim(builds, last_claim, report), claimed_at)
+            outcomes += self.launches.launch_all(self._claim(builds, last_claim, report), claimed_at)
         return self._settle(outcomes, report)
-
-    def _build_in_time(self, runs: Sequence[FlowRun], read_at: datetime) -> list[Build]:
-        """Builds of as many runs as there is time for before the reading is too old; of one at least."""
-        builds: list[Build] = []
-        for run in runs:
-            if builds and self._age_seconds(read_at) > READING_AGE_LIMIT_SECONDS / 2:
-                break
-            builds.append(self._build(run))
-        return builds
-
-    def _build(self, run: FlowRun, claim: Claim | None = None) -> Build:
-        try:
-            return Build(run, claim, request=self.launcher.build(run))
-        except SettingsError:
-            raise
-        except (UnsupportedRun, LaunchForbidden) as error:
-            is_fault = isinstance(error, LaunchForbidden)
-            return Build(run, claim, refusal=Outcome(run, Answer.IMPOSSIBLE, str(error), claim, is_fault))
-        except LaunchError as error:
-            # What it takes to build it cannot be looked up now: it makes room for the others and comes back.
-            return Build(run, claim, refusal=Outcome(run, Answer.REFUSED_FOR_NOW, str(error), claim))
-        except Exception as error:
-            # One run's trouble is its own, also when it is one that nobody thought of.
-            LOGGER.exception("Flow run cannot be built", extra={"flow_run_id": run.id})
-            reason = shorten(f"Cannot be built into a launch request: {error!r}")
-            return Build(run, claim, refusal=Outcome(run, Answer.IMPOSSIBLE, reason, claim))
-
-    def _refuse(self, builds: Sequence[Build]) -> list[Outcome]:
-        """The outcomes of the runs without a launch request. A task that may live is looked for before one fails."""
-        return [self._look_first(build.refusal) for build in builds if build.refusal is not None]
-
-    def _look_first(self, refusal: Outcome) -> Outcome:
-        if not refusal.run.was_claimed_before:
-            return refusal
-        try:
-            alive = self.launcher.find_alive(refusal.run)
-        except LaunchUnknown as error:
-            answer = Answer.UNKNOWN if refusal.claim else Answer.REFUSED_FOR_NOW
-            return replace(refusal, answer=answer, text=str(error), agent_fault=False, counts=False)
-        return adopt(refusal.run, refusal.claim, alive) if alive else refusal
 
     def _claim(self, builds: Sequence[Build], last_claim: datetime, report: TickReport) -> list[Build]:
         """Take as many runs as can be launched in time; those that became ours."""
@@ -163,34 +134,6 @@ class Agent:
         report.claimed += len(claims)
         by_run = {claim.run.id: claim for claim in claims}
         return [replace(build, claim=by_run[build.run.id]) for build in chosen if build.run.id in by_run]
-
-    def _launch_all(self, builds: Sequence[Build], held_since: datetime) -> list[Outcome]:
-        with ThreadPoolExecutor(LAUNCH_THREADS) as threads:
-            launches = [
-                threads.submit(self._launch, build.claim, build.request, held_since)
-                for build in builds
-                if build.claim and build.refusal is None
-            ]
-            return [launch.result() for launch in launches]
-
-    def _launch(self, claim: Claim, request: Any, held_since: datetime) -> Outcome:
-        """Launch a claim that was known to be ours at `held_since`."""
-        try:
-            is_key_old = self._age_seconds(claim.claimed_at) > KEY_LIFE_SECONDS
-            if (claim.run.was_claimed_before or is_key_old) and (alive := self.launcher.find_alive(claim.run)):
-                return adopt(claim.run, claim, alive)
-            if is_key_old:
-                reason = "It was claimed long ago, and nothing of it runs"
-                return Outcome(claim.run, Answer.REFUSED_FOR_NOW, reason, claim, counts=False)
-            start_until = held_since + timedelta(seconds=HOLD_LIMIT_SECONDS)
-            text = self.launcher.launch(request, claim.key, start_until)
-            return Outcome(claim.run, Answer.LAUNCHED, text, claim)
-        except LaunchError as error:
-            return Outcome(claim.run, answer_of(error), str(error), claim, isinstance(error, LaunchForbidden))
-        except Exception as error:
-            # Nobody knows how far it came: the claim is kept, and its key makes another try harmless.
-            LOGGER.exception("Launch broke off", extra={"flow_run_id": claim.run.id})
-            return Outcome(claim.run, Answer.UNKNOWN, shorten(repr(error)), claim)
 
     def _settle(self, outcomes: Sequence[Outcome], report: TickReport) -> list[Outcome]:
         """The outcomes as they are to be recorded, counted and logged."""
@@ -208,16 +151,6 @@ class Agent:
     def _room(self, last_claim: datetime) -> int:
         """How many launches fit in until then; one always does, or a slow platform would never be asked."""
         return max(1, self.launcher.room((last_claim - self.clock.now()).total_seconds()))
-
-
-def adopt(run: FlowRun, claim: Claim | None, alive: Alive) -> Outcome:
-    """The outcome of a run of which something lives that an earlier claim, or this one, launched."""
-    if claim is None or (run.is_retry and alive.key != claim.key):
-        # The earlier container would not run the retry: it is launched when that one has ended.
-        return Outcome(
-            run, Answer.REFUSED_FOR_NOW, f"An earlier {alive.text} of it has not ended yet", claim, counts=False
-        )
-    return Outcome(run, Answer.LAUNCHED, alive.text, claim)
 
 
 def spare_the_backlog(outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -77,14 +77,6 @@ class Claim:
     claimed_at: datetime
 
 
-@dataclass(frozen=True)
-class Alive:
-    """Something that was launched and has not ended: what it is (`Task arn:...`), and its launch key where known."""
-
-    text: str
-    key: str | None
-
-
 def launch_key(run: FlowRun) -> str:
     """The launch key of the claim that would be made on `run` as it was read (Prefect 1).
 

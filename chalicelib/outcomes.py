@@ -10,6 +10,7 @@ from typing import Any
 
 from chalicelib.errors import LaunchDeferred, LaunchError, LaunchRejected
 from chalicelib.flow_runs import Claim, FlowRun
+from chalicelib.sightings import Consequence
 
 
 class Answer(Enum):
@@ -64,6 +65,10 @@ class TickReport:
     claimed: int = 0
     recovered: int = 0
     answers: Counter[Answer] = field(default_factory=Counter)
+    stops: Counter[Consequence] = field(default_factory=Counter)
+    """What followed from launches that had ended."""
+    strays: int = 0
+    """What runs although its flow run is long finished."""
     errors: list[str] = field(default_factory=list)
     agent_fault: str | None = None
     """Why nothing more may be claimed: the agent itself is misconfigured."""
@@ -90,6 +95,10 @@ class TickReport:
                 self.agent_fault = outcome.text
                 self.errors.append(f"This agent is misconfigured, no more is claimed: {outcome.text}")
 
+    def add_stops(self, consequences: Iterable[Consequence]) -> None:
+        """Count what followed from the ends of some launches."""
+        self.stops.update(each for each in consequences if each is not Consequence.NOTHING)
+
     def as_dict(self) -> dict[str, Any]:
         """The report as plain JSON, the return value of a tick's handler."""
         answers = {answer.value: self.answers[answer] for answer in Answer}
@@ -98,5 +107,7 @@ class TickReport:
             "claimed": self.claimed,
             "recovered": self.recovered,
             **answers,
+            "stopped": {consequence.value: count for consequence, count in self.stops.items()},
+            "strays": self.strays,
             "errors": list(self.errors),
         }

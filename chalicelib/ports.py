@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from chalicelib.flow_runs import Alive, Claim, FlowRun, Place
+from chalicelib.flow_runs import Claim, FlowRun, Place
 from chalicelib.outcomes import Outcome
+from chalicelib.sightings import Consequence, Own, Sighting
 
 
 class PrefectAPI(Protocol):
@@ -24,8 +25,20 @@ class PrefectAPI(Protocol):
     def claim(self, runs: Sequence[FlowRun], place: Place) -> list[Claim]:
         """Take these runs for this agent; only the ones that became ours come back, in the same order."""
 
-    def find_orphans(self, place: Place) -> list[Claim]:
-        """This agent's claims for `place` that are older than any tick and were never recorded as launched."""
+    def find_own(self, place: Place) -> Own:
+        """What this agent has claimed for `place`, and what came of it, as far as it is not over.
+
+        The orphans are older than any tick; the launches include those of runs that were cancelled within the hour.
+        """
+
+    def record_stops(self, stops: Sequence[Sighting], waiting: Sequence[str] = ()) -> list[Consequence]:
+        """Write what the end of each launch means for its run, as that stands now; what was written, in their order.
+
+        The runs `waiting` for a launch that lives are kept from being taken for dead by the API. Raises PrefectError.
+        """
+
+    def find_finished(self, run_ids: Sequence[str], before: datetime) -> set[str]:
+        """Those of these runs that had ended before `before`. Raises PrefectError."""
 
 
 class Launcher(Protocol):
@@ -44,11 +57,26 @@ class Launcher(Protocol):
     def room(self, seconds: float) -> int:
         """How many launches fit into so many seconds; no more are claimed."""
 
-    def find_alive(self, run: FlowRun) -> Alive | None:
+    def find_alive(self, run_id: str) -> Sighting | None:
         """What was once launched for this run and still lives, under whatever key; None when nothing does.
 
         Raises LaunchUnknown when that cannot be told.
         """
+
+    def look_at(self, texts: Sequence[str]) -> list[Sighting]:
+        """What the platform says of the launches that `launch` answered with `texts`; nothing of what it knows no more.
+
+        Raises LaunchError when it cannot be asked.
+        """
+
+    def read_events(self, bodies: Sequence[str]) -> list[str]:
+        """The texts of the launches that these messages of the platform's say have ended; what is not ours is left."""
+
+    def list_alive(self) -> list[Sighting]:
+        """Everything of this agent's that has not ended, whatever Prefect knows of it. Raises LaunchError."""
+
+    def stop(self, sighting: Sighting, reason: str) -> None:
+        """End what was launched; it is seen as stopped some time later. Raises LaunchError."""
 
     def launch(self, request: Any, key: str, start_until: datetime) -> str:
         """Start what `build` made and say what it is (`Task arn:...`); twice with one key starts it once.

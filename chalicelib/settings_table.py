@@ -132,6 +132,14 @@ class Settings:
         "when EventBridge ticks; read at deployment. Wake-ups fill one minute", default=DEFAULT_SCHEDULE)
     wakeup_queue_url: str | None = _time("AGENT_WAKEUP_QUEUE_URL", form.url,
         "SQS queue of the wake-ups between two scheduled ticks", default_text="no wake-ups")
+    events_queue_url: str | None = _time("AGENT_EVENTS_QUEUE_URL", form.url,
+        "SQS queue of the events that say which tasks have stopped; read at deployment",
+        default_text="the queue `prefect-agent-events`")
+    cancel_grace_seconds: int = _time("AGENT_CANCEL_GRACE_SECONDS", form.number(int),
+        "seconds in which the flow of a cancelled run may end by itself before it is stopped", default=60)
+    strays: str = _time("AGENT_STRAYS", form.one_of("ignore", "report", "stop"),
+        "ignore, report or stop: what to do about what still runs an hour after its flow run has finished",
+        default="report")
     defer_deadline_seconds: int = _time("AGENT_DEFER_DEADLINE_SECONDS", form.number(int),
         "seconds for which a flow run that is refused for now is tried again before it is Failed", default=3600)
     poll_age_limit_seconds: int = _time("AGENT_HEALTH_POLL_AGE_SECONDS", form.number(int, 1),

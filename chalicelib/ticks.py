@@ -1,4 +1,4 @@
-"""When the agent ticks in the Lambda, and until when: on the schedule, when woken in between, when poked."""
+"""When the agent acts in the Lambda, and until when: on the schedule, when woken in between, when something ended."""
 
 from __future__ import annotations
 
@@ -65,6 +65,14 @@ class Ticks:
         except PrefectError as error:
             LOGGER.error("Nothing could be done: %s", error)
             return {"errors": [str(error)]}
+
+    def run_stopped(self, bodies: Sequence[str], invocation: Invocation) -> dict[str, Any]:
+        """Let Prefect know of the launches that these events say have ended; how many had which end.
+
+        Raises LaunchError or PrefectError, so that the events come again: nothing of them was lost.
+        """
+        self.log.begin_tick(invocation.id)
+        return {"events": len(bodies), "stopped": self.agent.heed_events(bodies)}
 
     def _tick(self, invocation: Invocation, recovers: bool = False) -> dict[str, Any]:
         begun = self.clock.now()

@@ -19,6 +19,14 @@ The API key (or token) is best given as the ARN of the Secrets Manager secret or
 itself hands it to the flow runs, by the execution role, and it stands in no task and no log. If both a key and a token
 are given in the same place, the key is used; a token on the command line sets aside a key in the environment.
 """
+_RUN = """
+## In a flow run's own env
+
+| Variable | Meaning | Default |
+| --- | --- | --- |
+| `AGENT_RESUBMIT` | what is launched again by itself, at most 3 times: `never`; `start`, what could not start for a \
+reason that passes; `running`, also a flow whose machine was taken away | `start` |
+"""
 _HEAD = "| Environment | Option | Meaning | Default |\n| --- | --- | --- | --- |\n"
 
 
@@ -27,7 +35,7 @@ def settings_page() -> str:
     topics = groupby(SETTINGS, lambda setting: setting.topic)
     return _INTRODUCTION + "".join(
         f"\n## {topic}\n\n{_HEAD}{''.join(_row(setting) for setting in settings)}" for topic, settings in topics
-    )
+    ) + _RUN
 
 
 def _row(setting: Setting) -> str:

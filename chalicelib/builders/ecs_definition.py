@@ -10,12 +10,18 @@ from typing import Any
 
 from chalicelib.builders.ecs_defaults import EcsDefaults
 from chalicelib.builders.ecs_documents import list_of, pairs_of, text_sized
-from chalicelib.builders.flow_container import FLOW_CONTAINER, KEY_VARIABLES, flow_image, key_variable, without_keys
+from chalicelib.builders.flow_container import (
+    FLOW_CONTAINER,
+    IMAGE_VARIABLE,
+    KEY_VARIABLES,
+    flow_image,
+    key_variable,
+    without_keys,
+)
 from chalicelib.builders.run_configs import EcsRun
 from chalicelib.errors import UnsupportedRun
 from chalicelib.flow_runs import Document, Flow
 
-IMAGE_VARIABLE = "PREFECT__CONTEXT__IMAGE"
 _SLUG_LENGTH = 40
 _HASH_LENGTH = 20
 

@@ -20,6 +20,12 @@ OVERRIDES_LIMIT = 8192
 """Characters that RunTask takes for `overrides`, as AWS documents it."""
 
 _EXCLUDED_BY = {"launchType": "capacityProviderStrategy", "capacityProviderStrategy": "launchType"}
+STARTED_BY = "prefect/"
+"""How the `startedBy` of all tasks of flow runs begins; the id of the flow run follows, by which they are found."""
+
+AGENT_TAG = "prefect-agent:name"
+"""The tag of a task that says which agent has launched it."""
+
 _OUR_TAGS = ("prefect-agent:", "prefect.io/")
 _NOT_IN_A_TAG = re.compile(r"[^\w\s.:/=+\-@]|[\x00-\x1f]")
 _TAG_VALUE_LENGTH = 256
@@ -73,7 +79,7 @@ def build_ecs_launch(
             "AGENT_EXECUTION_ROLE_ARN (--execution-role-arn), or execution_role_arn in the run config"
         )
     tags = _tags(arguments, run, defaults.agent_name)
-    run_task = {**arguments, "overrides": overrides, "count": 1, "startedBy": started_by(run), "tags": tags}
+    run_task = {**arguments, "overrides": overrides, "count": 1, "startedBy": STARTED_BY + run.id, "tags": tags}
     return EcsLaunch(run_task, definition, ecs_run.task_definition_arn)
 
 
@@ -167,11 +173,6 @@ def _check_length(overrides: Document) -> None:
     )
 
 
-def started_by(run: FlowRun) -> str:
-    """The `startedBy` of all tasks of a flow run, by which they are found whatever their launch keys are."""
-    return f"prefect/{run.id}"
-
-
 def _tags(arguments: Document, run: FlowRun, agent_name: str) -> list[dict[str, str]]:
     """The tags of a run's task: those asked for, and ours, which win."""
     asked = pairs_of(arguments.get("tags", ()), "key")
@@ -179,6 +180,11 @@ def _tags(arguments: Document, run: FlowRun, agent_name: str) -> list[dict[str, 
         "prefect.io/flow_run_id": run.id,
         "prefect:flow-id": run.flow.id,
         "prefect:flow-version": str(run.flow.version),
-        "prefect-agent:name": _NOT_IN_A_TAG.sub("-", agent_name)[:_TAG_VALUE_LENGTH],
+        AGENT_TAG: tag_text(agent_name),
     }
     return list_of({**{key: value for key, value in asked.items() if not key.startswith(_OUR_TAGS)}, **ours}, "key")
+
+
+def tag_text(text: str) -> str:
+    """A text as the value of a tag, which takes few characters."""
+    return _NOT_IN_A_TAG.sub("-", text)[:_TAG_VALUE_LENGTH]

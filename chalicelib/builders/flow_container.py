@@ -14,6 +14,9 @@ from chalicelib.flow_runs import Document, Flow, FlowRun
 FLOW_CONTAINER = "flow"
 """The container that runs the flow; all others are its sidecars."""
 
+IMAGE_VARIABLE = "PREFECT__CONTEXT__IMAGE"
+"""Where a flow finds the image that it runs in, which it asks for in what it starts itself."""
+
 API_KEY = "PREFECT__CLOUD__API_KEY"
 AUTH_TOKEN = "PREFECT__CLOUD__AUTH_TOKEN"  # noqa: S105 - a name, not a token
 KEY_VARIABLES = (API_KEY, AUTH_TOKEN)

@@ -7,43 +7,32 @@ from datetime import datetime
 from functools import cached_property
 
 from chalicelib.builders.ecs_defaults import EcsDefaults
-from chalicelib.builders.ecs_launch import EcsLaunch, build_ecs_launch, needs_network, started_by
+from chalicelib.builders.ecs_launch import EcsLaunch, build_ecs_launch, needs_network
 from chalicelib.builders.run_configs import EcsRun, read_ecs_run
 from chalicelib.errors import LaunchError, LaunchForbidden, LaunchRejected, LaunchUnknown
-from chalicelib.flow_runs import Alive, Document, FlowRun, Place
+from chalicelib.flow_runs import Document, FlowRun
 from chalicelib.launchers.aws import AwsClients
-from chalicelib.launchers.ecs_answers import DefinitionGone, Throttled, answers, classify_failure, classify_stop
+from chalicelib.launchers.ecs_answers import DefinitionGone, answers, classify_failure
 from chalicelib.launchers.ecs_shapes import shape_problems
+from chalicelib.launchers.ecs_tasks import LAUNCH_KEY_TAG, EcsTasks
 from chalicelib.launchers.network import infer_network
-from chalicelib.launchers.pacing import Pace
+from chalicelib.launchers.pacing import Pace, insist
 from chalicelib.launchers.task_definitions import TaskDefinitions
 from chalicelib.launchers.templates import TemplateReader
 from chalicelib.ports import Clock
 
-LAUNCH_KEY_TAG = "prefect-agent:launch-key"
-"""The tag of a task that says which claim it was launched for."""
 
-WAITS_SECONDS = (0.0, 0.4, 0.9, 1.7)
-"""Before each try of one launch: 3 s in all, well within a cadence and a claim's lock."""
-
-
-class EcsLauncher:
+class EcsLauncher(EcsTasks):
     """Starts flow runs as tasks of one cluster, and of others that a run may name. One a process, for all threads."""
 
     def __init__(
         self, clients: AwsClients, defaults: EcsDefaults, templates: TemplateReader, pace: Pace, clock: Clock
     ) -> None:
-        self._clients = clients
-        self._defaults = defaults
+        super().__init__(clients, defaults)
         self._templates = templates
         self._pace = pace
         self._clock = clock
         self._definitions = TaskDefinitions(clients.ecs)
-
-    @property
-    def place(self) -> Place:
-        """The agent's own cluster."""
-        return Place("ecs", self._defaults.cluster or self._defaults.run_task_kwargs.get("cluster") or "default")
 
     def room(self, seconds: float) -> int:
         """How many launches fit into so many seconds."""
@@ -83,31 +72,26 @@ class EcsLauncher:
         arns = [str(task["taskArn"]) for task in tasks]
         # Of a task that the key started before and that has stopped since, ECS tells no more than that.
         if any(task.get("lastStatus", "STOPPED") == "STOPPED" for task in tasks):
-            return f"Task {self.look_at(arns, request.run_task.get('cluster'))}"
+            return f"Task {self.look_after(arns, request.run_task.get('cluster'))}"
         return f"Task {arns[0]}"
 
     def _insist(self, request: EcsLaunch, key: str, start_until: datetime | None) -> Sequence[Document]:
-        """Start, and again where that may help. After one try that nobody knows the end of, only a yes is believed."""
-        doubt: LaunchUnknown | None = None
-        for wait_seconds in WAITS_SECONDS:
-            self._clock.sleep(wait_seconds)
-            try:
-                return self._run_task(request, key, start_until)
-            except LaunchError as error:
-                refusal = doubt or error
-                if isinstance(error, Throttled):
-                    self._pace.slow_down()
-                elif isinstance(error, DefinitionGone) and request.definition:
-                    # Somebody deregistered it while this process remembered it.
-                    self._definitions.forget(request.definition)
-                elif isinstance(error, LaunchUnknown) and doubt is None:
-                    doubt = error
-                else:
-                    break
-        if isinstance(refusal, LaunchRejected) and any(name in str(refusal) for name in self._defaults.own_names()):
-            # What the agent itself puts into every request would fail every run.
-            raise LaunchForbidden(str(refusal)) from refusal
-        raise refusal
+        """Start, and again where that may help."""
+
+        def mends(error: LaunchError) -> bool:
+            if not isinstance(error, DefinitionGone) or not request.definition:
+                return False
+            # Somebody deregistered it while this process remembered it.
+            self._definitions.forget(request.definition)
+            return True
+
+        try:
+            return insist(lambda: self._run_task(request, key, start_until), self._pace, self._clock, mends)
+        except LaunchRejected as refusal:
+            if any(name in str(refusal) for name in self._defaults.own_names()):
+                # What the agent itself puts into every request would fail every run.
+                raise LaunchForbidden(str(refusal)) from refusal
+            raise
 
     def _run_task(self, request: EcsLaunch, key: str, start_until: datetime | None) -> Sequence[Document]:
         """The tasks that the key stands for. ECS compares all requests of one key, so they must be the same."""
@@ -138,53 +122,6 @@ class EcsLauncher:
                 raise
             return {"tasks": [{"taskArn": arn} for arn in error.response["resourceIds"]]}
 
-    def find_alive(self, run: FlowRun) -> Alive | None:
-        """The task of this flow run that has not stopped, in any cluster that runs may name; None when there is none.
-
-        Raises LaunchUnknown when ECS cannot or will not say: that refusal says nothing of the run.
-        """
-        for cluster in sorted({self.place.name, *self._defaults.allowed_clusters}):
-            try:
-                tasks = self._tasks_of(run, cluster)
-            except LaunchError as error:
-                raise LaunchUnknown(str(error)) from error
-            for task in tasks:
-                if task.get("lastStatus") != "STOPPED":
-                    tags = {tag["key"]: tag["value"] for tag in task.get("tags", ())}
-                    return Alive(f"Task {task['taskArn']}", tags.get(LAUNCH_KEY_TAG))
-        return None
-
-    def _tasks_of(self, run: FlowRun, cluster: str) -> Sequence[Document]:
-        with answers(f"ListTasks of cluster {cluster}"):
-            client = self._clients.ecs()
-            # The only filter that ListTasks takes with startedBy is the cluster; it lists what is meant to run.
-            arns = client.list_tasks(cluster=cluster, startedBy=started_by(run))["taskArns"]
-            if not arns:
-                return []
-            tasks: Sequence[Document] = client.describe_tasks(cluster=cluster, tasks=arns, include=["TAGS"])["tasks"]
-            return tasks
-
-    def look_at(self, task_arns: Sequence[str], cluster: str | None = None) -> str:
-        """The ARN of the task among these, all launched with one key, that is alive or has run to a good end.
-
-        Raises what its stop is otherwise: LaunchDeferred if it never ran for a reason that passes, else
-        LaunchRejected; LaunchUnknown when ECS does not know them (any more) or cannot say.
-        """
-        subject = f"DescribeTasks of {task_arns[0]}"
-        where = {"cluster": cluster} if cluster else {}
-        try:
-            with answers(subject):
-                tasks = self._clients.ecs().describe_tasks(tasks=list(task_arns), **where).get("tasks", ())
-        except LaunchError as error:
-            # A refusal to show the task says nothing of the task.
-            raise LaunchUnknown(str(error)) from error
-        alive = [task for task in tasks if task["lastStatus"] != "STOPPED"]
-        for task in (*alive, *filter(ended_well, tasks)):
-            return str(task["taskArn"])
-        if not tasks:
-            raise LaunchUnknown(f"{subject}: ECS does not know the task (any more)")
-        raise classify_stop(tasks[-1])
-
 
 def read_answer(answer: Document, subject: str) -> Sequence[Document]:
     """The tasks that an answer of RunTask (HTTP 200) has started; raises the answer that its failures are."""
@@ -194,9 +131,3 @@ def read_answer(answer: Document, subject: str) -> Sequence[Document]:
     for failure in answer.get("failures") or ():
         raise classify_failure(str(failure.get("reason") or ""), subject, str(failure.get("detail") or ""))
     raise LaunchUnknown(f"{subject}: ECS answered with neither a task nor a failure")
-
-
-def ended_well(task: Document) -> bool:
-    """Whether all containers of a stopped task ran, and none of them failed."""
-    exit_codes = [container.get("exitCode") for container in task.get("containers", ())]
-    return bool(exit_codes) and all(code == 0 for code in exit_codes)

@@ -1,4 +1,4 @@
-"""What AWS says, as the three answers of a platform: tables of errors by name and text, and of reasons to stop.
+"""What AWS says, as the three answers of a platform: tables of errors by name and text.
 
 For good, when the same request would be refused again. For now, when AWS has said no and waiting may help: nothing was
 started then. Unknown, when nobody can say whether a task was started. In doubt between the first two it is for now, as
@@ -21,11 +21,7 @@ from chalicelib.errors import (
     LaunchUnknown,
     shorten,
 )
-from chalicelib.flow_runs import Document
-
-
-class Throttled(LaunchDeferred):
-    """Refused for being too fast: the one answer that is worth a second try within the same launch."""
+from chalicelib.launchers.pacing import Throttled
 
 
 class DefinitionGone(LaunchRejected):
@@ -116,13 +112,6 @@ TEXTS: tuple[tuple[str, Ruling], ...] = (
 )
 """The answer to what refusals say, which goes before their code, and to reasons of `failures`; the first that fits."""
 
-PASSING_STOPS = (
-    r"RESOURCE:|Capacity is unavailable|[Rr]ate exceeded|toomanyrequests|Throttling|RequestLimitExceeded|"
-    r"[Tt]ime-?out waiting for (network interface|EphemeralStorage)|InternalError|Service ?Unavailable|"
-    r"Task provisioning timed out|Insufficient capacity|SpotInterruption"
-)
-"""Reasons for which a task never ran that are no fault of the run."""
-
 _INSIDE = r'(?:Missing required|Unknown) parameter in [^:\n]+: "[^"\n]*"|Invalid \w+ for parameter [\w.\[\]-]+'
 
 
@@ -200,16 +189,3 @@ def classify_failure(reason: str, subject: str, detail: str = "") -> LaunchError
 
 def _say(ruling: Ruling, subject: str, text: str) -> LaunchError:
     return ruling.answer(f"{subject}: {text}" + (f" ({ruling.advice})" if ruling.advice else ""))
-
-
-def classify_stop(task: Document) -> LaunchError:
-    """The answer that a stopped task is, with its reasons: for now if it never ran and these pass, else for good."""
-    containers = task.get("containers", ())
-    parts = [str(task.get("stopCode") or "no stop code"), shorten(str(task.get("stoppedReason") or "no reason given"))]
-    for container in containers:
-        ended = [f"exit code {container['exitCode']}"] if container.get("exitCode") is not None else []
-        ended += [shorten(container["reason"], 120)] if container.get("reason") else []
-        parts += [f"container {container.get('name')}: {', '.join(ended)}"] if ended else []
-    text = f"Task {task['taskArn']} has stopped: {'; '.join(parts)}"
-    never_ran = task.get("startedAt") is None and not any("exitCode" in container for container in containers)
-    return LaunchDeferred(text) if never_ran and re.search(PASSING_STOPS, text) else LaunchRejected(text)

@@ -1,11 +1,17 @@
-"""How fast launches may follow each other, and how much slower after the platform has complained."""
+"""How fast launches may follow each other and how often one is tried: slower after the platform has complained."""
 
 from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
+from typing import TypeVar
 
+from chalicelib.errors import LaunchDeferred, LaunchError, LaunchUnknown
 from chalicelib.ports import Clock
+
+WAITS_SECONDS = (0.0, 0.4, 0.9, 1.7)
+"""Before each try of one launch: 3 s in all, well within a cadence and a claim's lock."""
 
 FARGATE_BURST = 100
 """Launches that Fargate takes at once, as AWS documents it; 20 a second are what it sustains."""
@@ -19,6 +25,15 @@ RECOVERY_SECONDS = 20.0
 
 COMPLAINT_SECONDS = 1.0
 """Launches under way at once hear of one congestion together: complaints within this time count as one."""
+
+Answer = TypeVar("Answer")
+
+
+class Throttled(LaunchDeferred):
+    """Refused for being too fast: the one answer that is worth a second try within the same launch."""
+
+    retry_after_seconds = 0.0
+    """How long the platform wants to be left alone, where it says so."""
 
 
 class Pace:
@@ -72,3 +87,27 @@ class Pace:
         self._tokens = min(self._burst, self._tokens + passed_seconds * self._rate)
         self._rate = min(self._full_rate, self._rate + self._full_rate * passed_seconds / RECOVERY_SECONDS)
         return not self._is_limited and self._rate == self._full_rate
+
+
+def insist(
+    launch: Callable[[], Answer], pace: Pace, clock: Clock, mends: Callable[[LaunchError], bool] = lambda _: False
+) -> Answer:
+    """What `launch` answers, for about 3 s of tries: more slowly while throttled, and where `mends` did what helps.
+
+    It is asked once more when it says nothing. After one try that nobody knows the end of, only a yes is believed.
+    """
+    doubt: LaunchUnknown | None = None
+    for wait_seconds in WAITS_SECONDS:
+        clock.sleep(wait_seconds)
+        try:
+            return launch()
+        except LaunchError as error:
+            refusal = doubt or error
+            if isinstance(error, Throttled) and error.retry_after_seconds <= max(WAITS_SECONDS):
+                pace.slow_down()
+                clock.sleep(error.retry_after_seconds)
+            elif isinstance(error, LaunchUnknown) and doubt is None:
+                doubt = error
+            elif not mends(error):
+                break
+    raise refusal

@@ -19,10 +19,13 @@ from chalicelib.health import HealthFacts
 from chalicelib.outcomes import Outcome
 from chalicelib.ports import Clock
 from chalicelib.prefect_api import prefect1_fields as fields
+from chalicelib.prefect_api import prefect1_launches as launches
 from chalicelib.prefect_api.documents import RootField
 from chalicelib.prefect_api.graphql import FieldReply, GraphQLClient
-from chalicelib.prefect_api.prefect1_records import SIGN_OF_LAUNCH, Recorder, needs_reading
-from chalicelib.prefect_api.prefect1_rows import context_of, read_orphans, read_runs, read_time
+from chalicelib.prefect_api.prefect1_records import Recorder, needs_reading
+from chalicelib.prefect_api.prefect1_rows import context_of, read_runs, read_time
+from chalicelib.prefect_api.prefect1_stops import stop_fields
+from chalicelib.sightings import Consequence, Launched, Own, Sighting, Standing, consequence_of
 
 LOGGER = logging.getLogger(__name__)
 
@@ -32,9 +35,6 @@ CORE_VERSION = "1.4.1+lambda"
 CLAIM_LOCK_TEXT = "already been submitted"
 """The server refuses a second Submitted within 30 s in these words, also when our own reply to the first was lost."""
 
-
-ORPHAN_AGE_SECONDS = 90
-"""A claim without a sign of launch is an orphan once it is older than any tick: the function's time-out is 60 s."""
 
 AGENT_FAULT_SECONDS = 900
 """How long a run that failed by the agent's own fault keeps the agent unhealthy."""
@@ -91,20 +91,43 @@ class Prefect1API:
         ours = self._read_own_claims(disputed, nonce)
         return [claim for alias, claim in claims.items() if results[alias].problem is None or claim.run.id in ours]
 
-    def find_orphans(self, place: Place) -> list[Claim]:
-        """See the port. One request for each 500 claims that wait to run."""
+    def find_own(self, place: Place) -> Own:
+        """See the port. One request for each 500 claims."""
         self._sign_in()
         now = self.clock.now()
         context = {"agent": self.identity.name, "platform": place.platform, "place": place.name}
-        before = now - timedelta(seconds=ORPHAN_AGE_SECONDS)
         orphans: list[Claim] = []
-        for offset in itertools.count(step=fields.CLAIMS_LIMIT):
-            asked = fields.own_claims(self.tenant_id, context, SIGN_OF_LAUNCH, before, offset)
-            rows = self.client.query(asked)
-            orphans += read_orphans(rows["claims"], rows["retries"], self.tenant_id, now)
-            if max(len(rows["claims"]), len(rows["retries"])) < fields.CLAIMS_LIMIT:
+        found: list[Launched] = []
+        for offset in itertools.count(step=launches.PAGE_LIMIT):
+            rows = self.client.query(launches.own_launches(self.tenant_id, context, now, offset))
+            own = launches.read_own(rows, self.tenant_id, now)
+            orphans += own.orphans
+            found += own.launched
+            if max(len(page) for page in rows.values()) < launches.PAGE_LIMIT:
                 break
-        return orphans
+        return Own(tuple(orphans), tuple(found))
+
+    def find_finished(self, run_ids: Sequence[str], before: datetime) -> set[str]:
+        """See the port. One request."""
+        return {str(row["id"]) for row in self._ask(launches.finished_runs(run_ids, before))}
+
+    def record_stops(self, stops: Sequence[Sighting], waiting: Sequence[str] = ()) -> list[Consequence]:
+        """See the port. Two requests; without stops one."""
+        self._sign_in()
+        send_until, asked = self._latest_write(), [sighting.run_id for sighting in stops]
+        rows = {row["id"]: row for row in self._ask(launches.standings(asked))} if asked else {}
+        writes = [launches.refresh_heartbeat(f"h{i}", run_id) for i, run_id in enumerate(waiting)]
+        consequences = []
+        for i, sighting in enumerate(stops):
+            row = rows.get(sighting.run_id)
+            standing = launches.read_standing(row) if row else Standing(None)
+            consequences.append(consequence_of(sighting, standing))
+            if row:
+                given = (f"r{i}", self.identity.name, sighting, consequences[-1], row, standing, self.clock.now())
+                writes += stop_fields(*given)
+        if writes:
+            self._report_problems(self.client.mutate(writes, send_until), writes)
+        return consequences
 
     def health_facts(self, now: datetime) -> HealthFacts:
         """What this API has recorded of the agent: one request, which neither polls nor registers."""

@@ -15,9 +15,6 @@ from chalicelib.prefect_api.documents import RootField
 RETRY_PATIENCE_SECONDS = 3
 """How long a due task run is left to its own flow-run process, which retries it in place if it still lives."""
 
-CLAIMS_LIMIT = 500
-"""How many of this agent's claims are looked through for orphans in one request, oldest first."""
-
 RETRYABLE_STATES = ["Scheduled", "Retrying", "Resume", "Paused", "Queued"]
 
 RUN_COLUMNS = """id name version state serialized_state run_config
@@ -71,31 +68,6 @@ def launchable_runs(run_ids: Sequence[str], retries_due_before: datetime) -> Roo
         "due": ("timestamptz", retries_due_before.isoformat()),
     }
     return RootField("runs", text, variables)
-
-
-def own_claims(tenant_id: str, context: Document, sign: str, before: datetime, offset: int = 0) -> list[RootField]:
-    """Claims older than `before` whose state carries `context`: Submitted runs, Submitted task runs of Running ones.
-
-    Each comes with the log entries that begin with `sign`, latest first.
-    """
-    mine = 'state: {_eq: "Submitted"}, state_timestamp: {_lt: $before}, serialized_state: {_contains: $mine}'
-    signs = "logs(where: {message: {_like: $sign}}, order_by: {timestamp: desc}, limit: 5) { info }"
-    order = f"order_by: {{state_timestamp: asc}}, limit: {CLAIMS_LIMIT}, offset: {offset}"
-    variables = {
-        "tenant": ("uuid", tenant_id),
-        "before": ("timestamptz", before.isoformat()),
-        "mine": ("jsonb", {"context": dict(context)}),
-        "sign": ("String", f"{sign}%"),
-    }
-    runs = f"""flow_run(where: {{tenant_id: {{_eq: $tenant}}, {mine}}}, {order}) {{
-      {RUN_COLUMNS} state_timestamp {signs}
-    }}"""
-    task_runs = f"""task_run(where: {{
-      tenant_id: {{_eq: $tenant}}, {mine}, flow_run: {{state: {{_eq: "Running"}}}}
-    }}, {order}) {{
-      id version serialized_state state_timestamp flow_run {{ {RUN_COLUMNS} {signs} }}
-    }}"""
-    return [RootField("claims", runs, variables), RootField("retries", task_runs, variables)]
 
 
 def present_states(run_ids: Sequence[str]) -> RootField:

@@ -23,6 +23,9 @@ SCHEMA_VERSION = "1.4.1"
 GIVE_BACK_SECONDS = 35
 """Until a run that was given back may be claimed again: over the 30 s in which the server refuses a second claim."""
 
+CARRIED = ("refused_since", "resubmitted")
+"""What the context of a state that waits hands on to the claim: since when it is refused, how often it has failed."""
+
 SIGN_OF_LAUNCH = "Submitted for execution: "
 """How the log line begins that says a claim was launched, as with Prefect's own agents; its `info` carries the key."""
 
@@ -53,8 +56,8 @@ class Recorder:
             "key": claim.key,
             "claim": nonce,
         }
-        since = context_of(run.due_task_runs[0].state if run.is_retry else run.state).get("refused_since")
-        context |= {"refused_since": since} if since else {}
+        before = context_of(run.due_task_runs[0].state if run.is_retry else run.state)
+        context |= {name: before[name] for name in CARRIED if before.get(name)}
         if not run.is_retry:
             return [set_flow_run_state(alias, run.id, submitted(run.state, message, context))]
         return [
@@ -84,7 +87,9 @@ class Recorder:
             minutes = round((now - since).total_seconds() / 60)
             return self._fail(alias, outcome, f"Refused for {minutes} minutes, giving up: {outcome.text}")
         message = f"Given back, to be tried again in {GIVE_BACK_SECONDS} s: {outcome.text}"
-        context = {"agent": self.identity.name} | ({"refused_since": since.isoformat()} if outcome.counts else {})
+        carried = {name: value for name, value in context_of(held[0]["serialized_state"]).items() if name in CARRIED}
+        context = {"agent": self.identity.name, **carried}
+        context |= {"refused_since": since.isoformat()} if outcome.counts else {}
         state = scheduled(now + timedelta(seconds=GIVE_BACK_SECONDS), message, context)
         fields = self._give_back(alias, outcome.run, {str(row["id"]) for row in held}, state)
         return [*fields, self._log(f"{alias}_log", outcome, "WARNING", message)]
@@ -143,6 +148,16 @@ def submitted(previous: Document, message: str, context: Document) -> dict[str, 
 def failed(message: str, context: Document) -> dict[str, Any]:
     """The end of a flow run, with the reason."""
     return _state("Failed", message, context)
+
+
+def cancelled(message: str, context: Document) -> dict[str, Any]:
+    """The end of a flow run that somebody wanted to end."""
+    return _state("Cancelled", message, context)
+
+
+def pending(message: str) -> dict[str, Any]:
+    """A task run that begins anew with its flow run."""
+    return _state("Pending", message, {})
 
 
 def scheduled(start_time: datetime, message: str, context: Document) -> dict[str, Any]:

@@ -43,11 +43,11 @@ def read_orphans(
 
     `claims` are rows of Submitted flow runs, `retries` of Submitted task runs with their Running `flow_run`.
     """
-    orphans = [_read_claim(row, tenant_id, now) for row in claims if not _is_signed(row, row)]
-    unsigned = [row for row in retries if not _is_signed(row, row["flow_run"])]
+    orphans = [_read_claim(row, tenant_id, now) for row in claims if not has_key(row["logs"], key_of(row))]
+    unsigned = [row for row in retries if not has_key(row["flow_run"]["logs"], key_of(row))]
     by_claim: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in unsigned:
-        by_claim.setdefault((row["flow_run"]["id"], _key(row)), []).append(row)
+        by_claim.setdefault((row["flow_run"]["id"], key_of(row)), []).append(row)
     orphans += [_read_retry_claim(rows, tenant_id, now) for rows in by_claim.values()]
     return sorted(orphans, key=lambda claim: claim.claimed_at)
 
@@ -58,13 +58,14 @@ def context_of(state: Document | None) -> Document:
     return context if isinstance(context, Mapping) else {}
 
 
-def _is_signed(claim: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
+def has_key(logs: Iterable[Mapping[str, Any]], key: str) -> bool:
+    """Whether one of these signs of launch bears the key."""
     # Anybody may write a log, so nothing is taken for granted of its `info`.
-    infos = [line["info"] for line in run["logs"] if isinstance(line["info"], Mapping)]
-    return any(info.get("key") == _key(claim) for info in infos)
+    return any(line["info"].get("key") == key for line in logs if isinstance(line["info"], Mapping))
 
 
-def _key(row: Mapping[str, Any]) -> str:
+def key_of(row: Mapping[str, Any]) -> str:
+    """The launch key of a claimed flow run or task run."""
     return str(context_of(row["serialized_state"]).get("key"))
 
 
@@ -72,14 +73,14 @@ def _read_claim(row: Mapping[str, Any], tenant_id: str, now: datetime) -> Claim:
     run = _read_run({**row, "task_runs": []}, tenant_id, now)
     # Nobody knows whether it was launched, so whoever launches it again looks for a living task first.
     before_claim = replace(run, state=run.state.get("state") or {}, was_claimed_before=True)
-    return Claim(before_claim, _key(row), read_time(row["state_timestamp"]) or now)
+    return Claim(before_claim, key_of(row), read_time(row["state_timestamp"]) or now)
 
 
 def _read_retry_claim(rows: Sequence[Mapping[str, Any]], tenant_id: str, now: datetime) -> Claim:
     # What is given back later is the state that each task run had before it was claimed.
     task_runs = [{**row, "serialized_state": row["serialized_state"].get("state") or {}} for row in rows]
     run = _read_run({**rows[0]["flow_run"], "task_runs": task_runs}, tenant_id, now)
-    return Claim(run, _key(rows[0]), read_time(rows[0]["state_timestamp"]) or now)
+    return Claim(run, key_of(rows[0]), read_time(rows[0]["state_timestamp"]) or now)
 
 
 def _read_run(row: Mapping[str, Any], tenant_id: str, now: datetime) -> FlowRun:

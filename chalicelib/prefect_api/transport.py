@@ -47,10 +47,12 @@ class HttpTransport:
         """Post `body`; the answer's status and JSON.
 
         Repeats what is transient (408, 429, 5xx, connection trouble) up to `attempts` times with jittered pauses or
-        the Retry-After that was asked for, but not after `send_until`; so the request may be carried out more than
-        once. Raises PrefectUnreachable, or PrefectUnauthorized for 401 and 403.
+        the Retry-After that was asked for; so the request may be carried out more than once. Nothing is sent after
+        `send_until`. Raises PrefectUnreachable, or PrefectUnauthorized for 401 and 403.
         """
         attempt = 0
+        if send_until is not None and self.clock.now() > send_until:
+            raise PrefectUnreachable(f"{self.base_url}: this process stood still, and it is too late to send it")
         while True:
             attempt += 1
             answer, trouble = self._attempt(body, timeout_seconds)

@@ -48,6 +48,12 @@ class Lambdas:
         payload: dict[str, Any] = self._client.lambda_.invoke("wake", event).payload
         return payload
 
+    def task_stopped(self, *bodies: str) -> dict[str, Any]:
+        """The return value for these messages of EventBridge."""
+        event = self._client.events.generate_sqs_event(message_bodies=list(bodies), queue_name="events")
+        payload: dict[str, Any] = self._client.lambda_.invoke("task_stopped", event).payload
+        return payload
+
     def get(self, path: str) -> tuple[int, Any]:
         """Status and JSON of a GET."""
         answer = self._client.http.get(path)

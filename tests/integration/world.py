@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from chalicelib.prefect_api.graphql import GraphQLClient
 from chalicelib.prefect_api.prefect1 import Prefect1API
 from chalicelib.prefect_api.prefect1_records import Identity, Recorder
 from chalicelib.prefect_api.transport import HttpTransport
+from chalicelib.sweep import Manners
 from tests.doubles.clock import TurnedClock
 from tests.doubles.ecs import EcsServer
 from tests.doubles.prefect1 import Prefect1Server
@@ -94,8 +96,9 @@ class CutTransport(HttpTransport):
 class World:
     """Both servers on one clock, and agents on them; close it."""
 
-    def __init__(self, environment: pytest.MonkeyPatch) -> None:
-        self.clock = TurnedClock()
+    def __init__(self, environment: pytest.MonkeyPatch, manners: Manners | None = None) -> None:
+        self.clock = TurnedClock(datetime(2026, 11, 20, 12, 30, tzinfo=UTC))
+        self.manners = manners
         self.prefect = Prefect1Server(clock=self.clock)
         self.ecs = EcsServer(clock=self.clock)
         variables = {"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
@@ -127,7 +130,7 @@ class World:
         clients = self._shared if is_alone else self._make_clients(lambda: cut)
         templates = TemplateReader((), clients.s3, local_allowed=False)
         launcher = EcsLauncher(clients, defaults, templates, Pace(0, self.clock), self.clock)
-        return Agent(prefect, launcher, self.clock)
+        return Agent(prefect, launcher, self.clock, self.manners)
 
     def tick(self, cut: Cut | None = None) -> TickReport | None:
         """A scheduled tick in a process of its own; None when it was cut off."""
@@ -136,6 +139,18 @@ class World:
             return agent.tick(self.clock.now() + timedelta(seconds=10), recovers=True)
         except Killed:
             return None
+
+    def hear(self, *events: Mapping[str, Any], cut: Cut | None = None) -> dict[str, int] | None:
+        """What a process of its own makes of these events of ECS; None when it was cut off."""
+        agent = self.agent(cut)
+        try:
+            return agent.heed_events([json.dumps(event) for event in events])
+        except Killed:
+            return None
+
+    def stop_events(self) -> list[dict[str, Any]]:
+        """What ECS has said so far about tasks that stopped, oldest first."""
+        return [event for event in self.ecs.events if event["detail"]["lastStatus"] == "STOPPED"]
 
     def _make_clients(self, cut: Callable[[], Cut]) -> AwsClients:
         clients = AwsClients()

@@ -18,8 +18,9 @@ from chalicelib.errors import (
     PrefectUnreachable,
     UnsupportedRun,
 )
-from chalicelib.flow_runs import Alive, Claim, Flow, FlowRun, Place, TaskRun, launch_key
+from chalicelib.flow_runs import Claim, Flow, FlowRun, Place, TaskRun, launch_key
 from chalicelib.outcomes import Answer, Outcome
+from chalicelib.sightings import Consequence, Own, Sighting
 from tests.doubles.clock import TurnedClock
 
 
@@ -40,10 +41,16 @@ class MemoryAPI:
 
     orphans_trouble: Exception | None = None
 
-    def find_orphans(self, place: Place) -> list[Claim]:
+    def find_own(self, place: Place) -> Own:
         if self.orphans_trouble:
             raise self.orphans_trouble
-        return list(self.orphans)
+        return Own(tuple(self.orphans))
+
+    def record_stops(self, stops: Sequence[Sighting], waiting: Sequence[str] = ()) -> list[Consequence]:
+        raise AssertionError("there is nothing to record")
+
+    def find_finished(self, run_ids: Sequence[str], before: datetime) -> set[str]:
+        raise AssertionError("there is nothing to look for")
 
     def record_and_poll(self, outcomes: Sequence[Outcome], before: datetime) -> list[FlowRun]:
         if self.away_after_polls is not None and len(self.polled_before) >= self.away_after_polls:
@@ -70,7 +77,7 @@ class MemoryPlatform:
     build_troubles: dict[str, Exception] = field(default_factory=dict)
     launch_troubles: dict[str, Exception] = field(default_factory=dict)
     launched: dict[str, datetime] = field(default_factory=dict)
-    alive: dict[str, Alive] = field(default_factory=dict)
+    alive: dict[str, Sighting] = field(default_factory=dict)
     room_for: int = 1000
     build_seconds: float = 0.0
     slow_builds: dict[str, float] = field(default_factory=dict)
@@ -86,10 +93,22 @@ class MemoryPlatform:
     def room(self, seconds: float) -> int:
         return self.room_for
 
-    def find_alive(self, run: FlowRun) -> Alive | None:
+    def find_alive(self, run_id: str) -> Sighting | None:
         if self.is_mute:
             raise LaunchUnknown("throttled")
-        return self.alive.get(run.id)
+        return self.alive.get(run_id)
+
+    def look_at(self, texts: Sequence[str]) -> list[Sighting]:
+        return []
+
+    def read_events(self, bodies: Sequence[str]) -> list[str]:
+        return []
+
+    def list_alive(self) -> list[Sighting]:
+        return []
+
+    def stop(self, sighting: Sighting, reason: str) -> None:
+        raise AssertionError("there is nothing to stop")
 
     def launch(self, request: Any, key: str, start_until: datetime) -> str:
         if self.clock.now() > start_until:
@@ -320,7 +339,7 @@ def test_an_orphan_that_the_platform_may_have_forgotten_is_never_launched_with_i
 
 def test_an_old_orphan_that_lives_is_recorded(world: World) -> None:
     world.orphan("old", age_seconds=51 * 60)
-    world.platform.alive = {"old": Alive("Task old", "old-1")}
+    world.platform.alive = {"old": Sighting("old", "old-1", "Task old")}
     world.recover()
     assert [(outcome.answer, outcome.text) for outcome in world.api.recorded] == [(Answer.LAUNCHED, "Task old")]
 
@@ -337,7 +356,7 @@ def test_an_orphan_that_cannot_be_built_any_more_fails_under_its_claim(world: Wo
 def test_a_run_that_was_launched_before_and_lives_is_adopted_and_not_launched_twice(world: World) -> None:
     world.add("again")
     world.api.runs = [replace(run, was_claimed_before=True) for run in world.api.runs]
-    world.platform.alive = {"again": Alive("Task older", "another-key")}
+    world.platform.alive = {"again": Sighting("again", "another-key", "Task older")}
     world.tick()
     assert world.platform.launched == {}
     assert [(outcome.answer, outcome.text) for outcome in world.api.recorded] == [(Answer.LAUNCHED, "Task older")]
@@ -347,7 +366,7 @@ def test_a_retry_waits_for_the_end_of_the_container_that_ran_before(world: World
     world.add("retry")
     due = (TaskRun("task-1", 3),)
     world.api.runs = [replace(run, was_claimed_before=True, due_task_runs=due) for run in world.api.runs]
-    world.platform.alive = {"retry": Alive("Task older", "another-key")}
+    world.platform.alive = {"retry": Sighting("retry", "another-key", "Task older")}
     world.tick()
     assert world.answers() == {"retry": Answer.REFUSED_FOR_NOW}
     assert world.platform.launched == {}
@@ -396,7 +415,7 @@ def test_runs_spared_from_the_agents_own_fault_do_not_run_out_of_time(world: Wor
 def test_an_orphan_that_lives_is_recorded_though_it_cannot_be_built_any_more(world: World) -> None:
     world.orphan("lost", age_seconds=100, was_claimed_before=True)
     world.platform.build_troubles = {"lost": UnsupportedRun("its template is gone")}
-    world.platform.alive = {"lost": Alive("Task lost", "lost-1")}
+    world.platform.alive = {"lost": Sighting("lost", "lost-1", "Task lost")}
     world.recover()
     assert world.answers() == {"lost": Answer.LAUNCHED}
 

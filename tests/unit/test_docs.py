@@ -11,7 +11,7 @@ from chalicelib.settings import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-OF_THE_CONTAINER = {"PREFECT__CONTEXT__FLOW_RUN_ID"}
+OF_THE_CONTAINER = {"PREFECT__CONTEXT__FLOW_RUN_ID", "AGENT_RESUBMIT"}
 
 
 def name_of(page: Path) -> str:

@@ -17,11 +17,10 @@ from chalicelib.launchers.ecs_answers import (
     CODES,
     EXCEPTIONS,
     DefinitionGone,
-    Throttled,
     classify,
     classify_failure,
-    classify_stop,
 )
+from chalicelib.launchers.pacing import Throttled
 
 OPERATIONS = (
     "DescribeTaskDefinition",
@@ -221,43 +220,6 @@ def test_a_failure_that_names_what_is_not_there_is_for_good(reason: str) -> None
 
 
 TASK = {"taskArn": "arn:task", "lastStatus": "STOPPED"}
-
-
-def test_a_stopped_tasks_reason_and_exit_code_are_told() -> None:
-    task = {
-        **TASK,
-        "stopCode": "EssentialContainerExited",
-        "stoppedReason": "Essential container in task exited",
-        "startedAt": "then",
-        "containers": [{"name": "flow", "exitCode": 137, "reason": "OutOfMemoryError: killed"}, {"name": "log"}],
-    }
-    answer = classify_stop(task)
-    assert type(answer) is LaunchRejected
-    assert str(answer) == (
-        "Task arn:task has stopped: EssentialContainerExited; Essential container in task exited; "
-        "container flow: exit code 137, OutOfMemoryError: killed"
-    )
-
-
-@pytest.mark.parametrize(
-    ("change", "answer"),
-    [
-        ({"stopCode": "TaskFailedToStart", "stoppedReason": "Capacity is unavailable at this time"}, LaunchDeferred),
-        (
-            {"stopCode": "TaskFailedToStart", "stoppedReason": "Timeout waiting for network interface provisioning"},
-            LaunchDeferred,
-        ),
-        ({"stopCode": "SpotInterruption", "stoppedReason": "Your Spot Task was interrupted."}, LaunchDeferred),
-        ({"stopCode": "SpotInterruption", "startedAt": "then"}, LaunchRejected),
-        ({"stopCode": "TaskFailedToStart", "stoppedReason": "CannotPullContainerError: not found"}, LaunchRejected),
-        ({"stopCode": "TaskFailedToStart", "stoppedReason": None, "containers": []}, LaunchRejected),
-        ({"stoppedReason": "Rate exceeded", "containers": [{"name": "flow", "exitCode": 1}]}, LaunchRejected),
-    ],
-)
-def test_only_a_task_that_never_ran_for_a_reason_that_passes_is_for_now(
-    change: dict[str, object], answer: type[LaunchError]
-) -> None:
-    assert type(classify_stop({**TASK, **change})) is answer
 
 
 @given(

@@ -23,11 +23,13 @@ from chalicelib.errors import (
     SettingsError,
     UnsupportedRun,
 )
-from chalicelib.flow_runs import Alive, Document, Flow, FlowRun, Place
+from chalicelib.flow_runs import Document, Flow, FlowRun, Place
 from chalicelib.launchers.aws import AwsClients
-from chalicelib.launchers.ecs import LAUNCH_KEY_TAG, EcsLauncher, read_answer
+from chalicelib.launchers.ecs import EcsLauncher, read_answer
+from chalicelib.launchers.ecs_tasks import LAUNCH_KEY_TAG
 from chalicelib.launchers.pacing import Pace
 from chalicelib.launchers.templates import TemplateReader
+from chalicelib.sightings import Sighting
 from tests.doubles.clock import TurnedClock
 from tests.doubles.ecs import EcsServer
 
@@ -278,7 +280,7 @@ def test_a_task_that_nobody_knows_any_more_is_unknown(
     server.stop(arn)
     clock.turn(3600)
     with pytest.raises(LaunchUnknown, match="does not know"):
-        launcher.look_at([arn])
+        launcher.look_after([arn])
 
 
 def test_a_task_that_cannot_be_looked_at_is_unknown(server: EcsServer, launcher: EcsLauncher) -> None:
@@ -292,16 +294,16 @@ def test_a_task_that_cannot_be_looked_at_is_unknown(server: EcsServer, launcher:
 def test_of_several_tasks_the_living_one_is_meant(server: EcsServer, launcher: EcsLauncher) -> None:
     arns = [launch(launcher, key).removeprefix("Task ") for key in ("first", "second")]
     server.stop(arns[0])
-    assert launcher.look_at(arns) == arns[1]
+    assert launcher.look_after(arns) == arns[1]
 
 
 def test_what_lives_of_a_run_is_found_and_only_ecs_itself_is_believed(server: EcsServer, launcher: EcsLauncher) -> None:
-    assert launcher.find_alive(run_of()) is None
+    assert launcher.find_alive(run_of().id) is None
     text = launch(launcher, run_task_kwargs={"cluster": "second"})
-    assert launcher.find_alive(run_of()) == Alive(text, KEY)
+    assert launcher.find_alive(run_of().id) == Sighting(run_of().id, KEY, text)
     server.faults.add(when="ListTasks", then="status", status=200, body="<html>Welcome</html>")
     with pytest.raises(LaunchUnknown, match="what answered is not AWS"):
-        launcher.find_alive(run_of())
+        launcher.find_alive(run_of().id)
 
 
 # refused, and no answer
@@ -490,7 +492,7 @@ def test_whether_something_lives_is_unknown_when_the_agent_may_not_ask(
     launch(launcher)
     server.forbidden.add(action)
     with pytest.raises(LaunchUnknown):
-        launcher.find_alive(run_of())
+        launcher.find_alive(run_of().id)
 
 
 def test_a_role_of_the_agents_own_that_may_not_be_passed_is_the_agents_fault(

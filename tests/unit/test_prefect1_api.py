@@ -12,7 +12,8 @@ import pytest
 from chalicelib.errors import PrefectRejected, PrefectUnauthorized, PrefectUnreachable
 from chalicelib.flow_runs import Claim, FlowRun, Place
 from chalicelib.outcomes import Answer, Outcome
-from chalicelib.prefect_api.prefect1 import FAULT_PAUSE_SECONDS, ORPHAN_AGE_SECONDS, Prefect1API
+from chalicelib.prefect_api.prefect1 import FAULT_PAUSE_SECONDS, Prefect1API
+from chalicelib.prefect_api.prefect1_launches import ORPHAN_AGE_SECONDS
 from chalicelib.prefect_api.prefect1_fields import write_log
 from tests.doubles.clock import TurnedClock
 from tests.doubles.prefect1 import Prefect1Server
@@ -395,9 +396,9 @@ def test_a_claim_without_a_sign_of_launch_is_an_orphan_once_it_is_older_than_any
     run_id = server.add_flow_run()
     (claim,) = claim_all(api)
     clock.turn(ORPHAN_AGE_SECONDS - 1)
-    assert api.find_orphans(PLACE) == []
+    assert api.find_own(PLACE).orphans == ()
     clock.turn(2)
-    (orphan,) = api.find_orphans(PLACE)
+    (orphan,) = api.find_own(PLACE).orphans
     assert (orphan.run.id, orphan.key) == (run_id, claim.key)
     assert orphan.run.flow == claim.run.flow
     assert orphan.run.run_config == claim.run.run_config
@@ -408,7 +409,7 @@ def test_a_recorded_launch_is_no_orphan(server: Prefect1Server, api: Prefect1API
     (claim,) = claim_all(api)
     record(api, claim, Answer.LAUNCHED, "Task arn:1")
     clock.turn(ORPHAN_AGE_SECONDS + 1)
-    assert api.find_orphans(PLACE) == []
+    assert api.find_own(PLACE).orphans == ()
 
 
 def test_the_sign_of_an_earlier_launch_does_not_stand_for_a_later_claim(
@@ -422,7 +423,7 @@ def test_the_sign_of_an_earlier_launch_does_not_stand_for_a_later_claim(
     (second,) = claim_all(api)
     assert second.run.was_claimed_before
     clock.turn(ORPHAN_AGE_SECONDS + 1)
-    assert [orphan.key for orphan in api.find_orphans(PLACE)] == [second.key]
+    assert [orphan.key for orphan in api.find_own(PLACE).orphans] == [second.key]
 
 
 def test_claims_of_another_agent_or_for_another_place_are_not_ours(
@@ -431,8 +432,8 @@ def test_claims_of_another_agent_or_for_another_place_are_not_ours(
     server.add_flow_run()
     claim_all(api)
     clock.turn(ORPHAN_AGE_SECONDS + 1)
-    assert make_api(server, clock, name="another").find_orphans(PLACE) == []
-    assert api.find_orphans(Place("ecs", "another-cluster")) == []
+    assert make_api(server, clock, name="another").find_own(PLACE).orphans == ()
+    assert api.find_own(Place("ecs", "another-cluster")).orphans == ()
 
 
 def test_an_orphaned_retry_is_found_with_the_states_its_task_runs_had(
@@ -443,7 +444,7 @@ def test_an_orphaned_retry_is_found_with_the_states_its_task_runs_had(
     server.add_task_run(run_id, state={"type": "Retrying", "start_time": due, "run_count": 2})
     (claim,) = claim_all(api)
     clock.turn(ORPHAN_AGE_SECONDS + 1)
-    (orphan,) = api.find_orphans(PLACE)
+    (orphan,) = api.find_own(PLACE).orphans
     assert orphan.key == claim.key
     assert [task.state["type"] for task in orphan.run.due_task_runs] == ["Retrying"]
 
@@ -587,4 +588,4 @@ def test_a_log_line_of_anybodys_does_not_stop_recovery(
     odd = replace(field, variables={"odd_line": (variable[0], {**variable[1], "info": [1]})})
     assert api.client.mutate([odd])["odd"].problem is None
     clock.turn(ORPHAN_AGE_SECONDS + 1)
-    assert [claim.run.id for claim in api.find_orphans(PLACE)] == [run_id]
+    assert [claim.run.id for claim in api.find_own(PLACE).orphans] == [run_id]

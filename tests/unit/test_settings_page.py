@@ -19,6 +19,7 @@ def test_the_page_in_the_documentation_is_up_to_date() -> None:
 
 
 def test_every_setting_is_a_row_of_four_columns() -> None:
-    rows = [line for line in settings_page().splitlines() if line.startswith("| `")]
+    table, _, _ = settings_page().partition("## In a flow run's own env")
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows] == [setting.env for setting in SETTINGS]
     assert {row.count("|") for row in rows} == {5}

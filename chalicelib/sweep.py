@@ -1,0 +1,144 @@
+"""The sweep: once a minute, what runs is compared with what Prefect knows of it, and cancelled runs are ended.
+
+It makes up for lost events of the platform, tells the API that a launch is on its way, stops what somebody cancelled,
+and finds what runs although its flow run is long over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from chalicelib.errors import AgentError
+from chalicelib.flow_runs import Place
+from chalicelib.outcomes import TickReport
+from chalicelib.ports import Clock, Launcher, PrefectAPI
+from chalicelib.sightings import Consequence, Launched, Phase, Sighting, Stop
+
+LOGGER = logging.getLogger(__name__)
+
+FORGOTTEN_SECONDS = 60 * 60
+"""From which age on a launch that its platform does not know has ended: ECS shows a stopped task for about an hour."""
+
+SILENCE_SECONDS = 4 * 60
+"""How long a launch may be on its way before the API hears of it again; Prefect 1's Lazarus takes it after 10 min."""
+
+STRAYS_MINUTES = 5
+"""How long in every hour it is looked for what runs without need: not urgent, and it costs a look at everything."""
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How a flow is ended: after `cancel_grace_seconds` in which it may end by itself.
+
+    `strays`: what becomes of what still runs an hour after its flow run has finished: `ignore`, `report` or `stop`.
+    """
+
+    cancel_grace_seconds: float = 60.0
+    strays: str = "report"
+
+
+class Sweep:
+    """Looks at what was launched. It keeps nothing between two ticks."""
+
+    def __init__(self, prefect: PrefectAPI, launcher: Launcher, clock: Clock, manners: Manners) -> None:
+        self.prefect = prefect
+        self.launcher = launcher
+        self.clock = clock
+        self.manners = manners
+
+    def run(self, launched: Sequence[Launched], report: TickReport) -> None:
+        """Look at all these launches, and at times for strays; trouble stands in the report's errors."""
+        for look in (self._look_at_launches, self._look_for_strays):
+            try:
+                look(launched, report)
+            except AgentError as error:
+                report.errors.append(f"The sweep is not complete: {error}")
+
+    def heed(self, sightings: Sequence[Sighting], waiting: Sequence[str] = ()) -> list[Consequence]:
+        """Let Prefect know what has stopped; what followed for each sighting. Raises PrefectError."""
+        consequences = self.prefect.record_stops(sightings, waiting) if sightings or waiting else []
+        for sighting, consequence in zip(sightings, consequences, strict=True):
+            if consequence is not Consequence.NOTHING and sighting.stop:
+                about = {"flow_run_id": sighting.run_id, "launch_key": sighting.key}
+                line = "Flow run %s %s: %s"
+                LOGGER.warning(line, sighting.run_id, consequence.value, sighting.stop.reason, extra=about)
+        return consequences
+
+    def _look_at_launches(self, launched: Sequence[Launched], report: TickReport) -> None:
+        pairs = self._sight(launched)
+        stops = [sighting for _, sighting in pairs if sighting and sighting.stop]
+        stops += [
+            vanished(launch, self.launcher.place)
+            for launch, sighting in pairs
+            if not sighting and self._is_over(launch)
+        ]
+        waiting = [launch.run_id for launch, sighting in pairs if sighting and self._is_silent(launch, sighting)]
+        report.add_stops(self.heed(stops, waiting))
+        self._stop_cancelled(pairs, report)
+
+    def _sight(self, launched: Sequence[Launched]) -> list[tuple[Launched, Sighting | None]]:
+        looked_at = self.launcher.look_at([launch.text for launch in launched if launch.text])
+        known = {(sighting.run_id, sighting.text): sighting for sighting in looked_at}
+        pairs: list[tuple[Launched, Sighting | None]] = []
+        for launch in launched:
+            sighting = known.get((launch.run_id, launch.text))
+            if self._is_in_doubt(launch, sighting):
+                sighting = self.launcher.find_alive(launch.run_id) or sighting
+            # What was adopted bears the key of an earlier claim, and was recorded as the launch of this one.
+            pairs.append((launch, replace(sighting, key=launch.key) if sighting else None))
+        return pairs
+
+    def _is_in_doubt(self, launch: Launched, sighting: Sighting | None) -> bool:
+        """Whether something else of the run may live: a launch whose tick did not live to record it."""
+        if sighting is None:
+            return not launch.text or self._is_over(launch)
+        return bool(sighting.stop and not sighting.stop.went_well and launch.phase is not Phase.WAITING)
+
+    def _is_over(self, launch: Launched) -> bool:
+        # Where nothing was ever recorded of a launch, and nothing of it lives, there is nothing to wait for.
+        is_void = not launch.text and launch.phase is Phase.CANCELLING
+        return is_void or self._age_seconds(launch) > FORGOTTEN_SECONDS
+
+    def _is_silent(self, launch: Launched, sighting: Sighting) -> bool:
+        is_on_its_way = launch.phase is Phase.WAITING and sighting.stop is None
+        return is_on_its_way and self._age_seconds(launch) > SILENCE_SECONDS
+
+    def _stop_cancelled(self, pairs: Iterable[tuple[Launched, Sighting | None]], report: TickReport) -> None:
+        for launch, sighting in pairs:
+            if sighting is None or sighting.stop or launch.phase not in (Phase.CANCELLING, Phase.CANCELLED):
+                continue
+            if not sighting.is_running or self._age_seconds(launch) > self.manners.cancel_grace_seconds:
+                self._stop(sighting, "The flow run was cancelled", report)
+
+    def _look_for_strays(self, _: Sequence[Launched], report: TickReport) -> None:
+        if self.manners.strays == "ignore" or self.clock.now().minute >= STRAYS_MINUTES:
+            return
+        alive = {sighting.run_id: sighting for sighting in self.launcher.list_alive()}
+        before = self.clock.now() - timedelta(seconds=FORGOTTEN_SECONDS)
+        for run_id in sorted(self.prefect.find_finished(list(alive), before)) if alive else ():
+            report.strays += 1
+            about = {"flow_run_id": run_id, "launch_key": alive[run_id].key}
+            LOGGER.warning("%s runs, and flow run %s is long finished", alive[run_id].text, run_id, extra=about)
+            if self.manners.strays == "stop":
+                self._stop(alive[run_id], "The flow run has finished long ago", report)
+
+    def _stop(self, sighting: Sighting, reason: str, report: TickReport) -> None:
+        try:
+            self.launcher.stop(sighting, reason)
+        except AgentError as error:
+            report.errors.append(f"{sighting.text} of flow run {sighting.run_id} cannot be stopped: {error}")
+        else:
+            about = {"flow_run_id": sighting.run_id, "launch_key": sighting.key}
+            LOGGER.warning("%s of flow run %s is stopped: %s", sighting.text, sighting.run_id, reason, extra=about)
+
+    def _age_seconds(self, launch: Launched) -> float:
+        return (self.clock.now() - launch.since).total_seconds()
+
+
+def vanished(launch: Launched, place: Place) -> Sighting:
+    """The sighting of a launch that its platform does not know (any more): it has ended, nobody knows how."""
+    reason = f"{launch.text or 'Nothing of it'} is not known in {place} (any more): it has ended, and nobody told how"
+    return Sighting(launch.run_id, launch.key, launch.text, stop=Stop(reason, has_run=True))
