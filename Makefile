@@ -30,8 +30,9 @@ demo: $(VENV)/.installed ## the main job, on embedded parts
 bench: $(VENV)/.installed $(PREFECT1)/.installed ## the numbers, as ratios within one run
 	$(BIN)/python -m bench
 
-soak: $(VENV)/.installed ## a few minutes of random histories with faults of every kind
-	SOAK_HISTORIES=500 $(BIN)/python -m pytest --timeout 1800 tests/integration/test_random_worlds.py
+soak: $(VENV)/.installed ## a few minutes of random histories with faults of every kind, and an account of them
+	SOAK_RUNS=$${SOAK_RUNS:-2000} $(BIN)/python -m pytest -q tests/integration/test_soak.py
+	SOAK_HISTORIES=$${SOAK_HISTORIES:-200} $(BIN)/python -m pytest --timeout 1800 tests/integration/test_random_worlds.py
 
 format: $(VENV)/.installed ## write the house format
 	$(BIN)/ruff format .

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from chalicelib.errors import PrefectError
+from chalicelib.errors import LaunchUnknown, PrefectError
 from chalicelib.flow_runs import Claim, FlowRun
 from chalicelib.launches import Launches
 from chalicelib.outcomes import Answer, Build, Outcome, TickReport
@@ -84,7 +84,10 @@ class Agent:
         stopped = [
             each for each in seen if each.stop and (each.stop.went_well or not self.launcher.find_alive(each.run_id))
         ]
-        return dict(Counter(consequence.value for consequence in self.sweep.heed(stopped)))
+        consequences = self.sweep.heed(stopped)
+        for trouble in (each.trouble for each in seen if each.trouble):
+            raise LaunchUnknown(trouble)
+        return dict(Counter(consequence.value for consequence in consequences))
 
     def preview(self, before: datetime) -> list[Build]:
         """What a tick would launch now: built, not claimed. Raises PrefectError."""

@@ -11,7 +11,7 @@ from chalicelib.clock import SystemClock
 from chalicelib.credentials import Credential, read_secret
 from chalicelib.health import HealthCheck, HealthLimits
 from chalicelib.launchers.aws import AwsClients
-from chalicelib.platforms import build_launcher
+from chalicelib.platforms import PLATFORMS, build_launcher
 from chalicelib.ports import Clock
 from chalicelib.prefect_api.graphql import GraphQLClient
 from chalicelib.prefect_api.prefect1 import Prefect1API
@@ -55,7 +55,7 @@ def build_credential(settings: Settings, clients: AwsClients) -> Credential:
 
 def build_prefect(settings: Settings, credential: Credential, clock: Clock) -> Prefect1API:
     """The Prefect API, seen from this agent."""
-    identity = Identity("ECSAgent", settings.name, settings.labels)
+    identity = Identity(PLATFORMS[settings.platform].agent_type, settings.name, settings.labels)
     client = GraphQLClient(HttpTransport(settings.api_url, clock, credential))
     recorder = Recorder(identity, settings.defer_deadline_seconds)
     return Prefect1API(client, recorder, clock, settings.backend, settings.tenant_id or "")

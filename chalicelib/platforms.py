@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from chalicelib.builders.ecs_defaults import EcsDefaults, built_in_definition
 from chalicelib.builders.flow_container import ContainerSettings
 from chalicelib.credentials import Credential
 from chalicelib.launchers.aws import AwsClients
-from chalicelib.launchers.ecs import EcsLauncher
-from chalicelib.launchers.ecs_shapes import shape_problems
 from chalicelib.launchers.pacing import FARGATE_BURST, Pace
 from chalicelib.launchers.templates import TemplateReader, read_own_template
 from chalicelib.ports import Clock, Launcher
@@ -18,11 +16,24 @@ from chalicelib.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
 
-LAUNCHES_PER_SECOND = {"FARGATE": 20.0, "EC2": 40.0}
-"""What AWS sustains for RunTask in the larger regions, by launch type: the service quotas of Amazon ECS and Fargate."""
+LAUNCHES_PER_SECOND = {"FARGATE": 20.0, "EC2": 40.0, "KUBERNETES": 20.0}
+"""What AWS sustains for RunTask in the larger regions, by launch type: the service quotas of Amazon ECS and Fargate.
+
+A Kubernetes API says itself when it is too much; the number is what its own controller manager keeps to by default.
+"""
 
 BURST_SECONDS = 5
 """How many seconds' worth of launches may go at once, up to Fargate's burst: with its 20 a second that is all of it."""
+
+
+class Platform(NamedTuple):
+    """A platform: what kind of agent Prefect knows it by, and what makes its launcher.
+
+    What makes it imports it, so that an agent of one platform pays for no other.
+    """
+
+    agent_type: str
+    build_launcher: Callable[[Settings, ContainerSettings, TemplateReader, AwsClients, Clock], Launcher]
 
 
 def build_launcher(
@@ -30,27 +41,58 @@ def build_launcher(
 ) -> Launcher:
     """The launcher of the platform that `settings` name. Raises SettingsError with all problems of its templates."""
     templates = TemplateReader(settings.template_paths, clients.s3, reads_local_templates)
-    defaults = build_ecs_defaults(settings, credential, clients)
-    return EcsLauncher(clients, defaults, templates, build_pace(settings, defaults, clock), clock)
+    container = _container_settings(settings, credential)
+    return PLATFORMS[settings.platform].build_launcher(settings, container, templates, clients, clock)
 
 
-def build_pace(settings: Settings, defaults: EcsDefaults, clock: Clock) -> Pace:
-    """How fast this process may launch."""
+def _build_pace(settings: Settings, kind: str, clock: Clock) -> Pace:
     per_second = settings.launches_per_second
     if per_second is None:
-        per_second = LAUNCHES_PER_SECOND[defaults.effective_launch_type or "FARGATE"]
+        per_second = LAUNCHES_PER_SECOND[kind]
     return Pace(per_second, clock, min(FARGATE_BURST, round(per_second * BURST_SECONDS)))
 
 
-def build_ecs_defaults(settings: Settings, credential: Credential, clients: AwsClients) -> EcsDefaults:
-    """What the agent itself says about its tasks. Raises SettingsError with all problems of its templates."""
+def _build_kubernetes(
+    settings: Settings, container: ContainerSettings, templates: TemplateReader, clients: AwsClients, clock: Clock
+) -> Launcher:
+    from chalicelib.builders.kubernetes_defaults import KubernetesDefaults, SecretKey, built_in_job
+    from chalicelib.launchers.eks import EksSignIn
+    from chalicelib.launchers.kubernetes import KubernetesLauncher
+    from chalicelib.launchers.kubernetes_access import KubeconfigSignIn, KubernetesApi
+
+    path, secret = settings.job_template_path, settings.api_key_secret
+    defaults = KubernetesDefaults(
+        container=container,
+        namespace=settings.namespace,
+        job_template=read_own_template(path, clients.s3) if path else built_in_job(),
+        service_account_name=settings.service_account_name,
+        image_pull_secrets=settings.image_pull_secrets or (),
+        image_pull_policy=settings.image_pull_policy,
+        ttl_seconds_after_finished=settings.job_ttl_seconds,
+        api_key_secret=SecretKey(*secret.split("/")) if secret else None,
+        allow_plain_api_key=settings.allow_plain_api_key,
+        agent_name=settings.name,
+    )
+    defaults.validate()
+    eks = EksSignIn(settings.eks_cluster, clients, clock) if settings.eks_cluster else None
+    api = KubernetesApi(eks or KubeconfigSignIn(settings.kubeconfig_path, settings.kubeconfig_context))
+    return KubernetesLauncher(api, defaults, templates, _build_pace(settings, "KUBERNETES", clock), clock)
+
+
+def _build_ecs(
+    settings: Settings, container: ContainerSettings, templates: TemplateReader, clients: AwsClients, clock: Clock
+) -> Launcher:
+    from chalicelib.builders.ecs_defaults import EcsDefaults, built_in_definition
+    from chalicelib.launchers.ecs import EcsLauncher
+    from chalicelib.launchers.ecs_shapes import shape_problems
+
     template, arguments = built_in_definition(), _network_arguments(settings)
     if settings.task_definition_path:
         template = dict(read_own_template(settings.task_definition_path, clients.s3))
     if settings.run_task_kwargs_path:
         arguments = {**arguments, **read_own_template(settings.run_task_kwargs_path, clients.s3)}
     defaults = EcsDefaults(
-        container=_container_settings(settings, credential),
+        container=container,
         cluster=settings.cluster or arguments.get("cluster") or "default",
         allowed_clusters=frozenset(settings.allowed_clusters),
         launch_type=settings.launch_type,
@@ -64,7 +106,15 @@ def build_ecs_defaults(settings: Settings, credential: Credential, clients: AwsC
     )
     if settings.task_definition_path or settings.run_task_kwargs_path:
         defaults.validate(shape_problems)  # imports botocore, so only for what somebody wrote
-    return defaults
+    pace = _build_pace(settings, defaults.effective_launch_type or "FARGATE", clock)
+    return EcsLauncher(clients, defaults, templates, pace, clock)
+
+
+PLATFORMS = {
+    "ecs": Platform("ECSAgent", _build_ecs),
+    "kubernetes": Platform("KubernetesAgent", _build_kubernetes),
+}
+"""What this agent can start flow runs on, by `AGENT_PLATFORM`."""
 
 
 def _network_arguments(settings: Settings) -> dict[str, Any]:
@@ -83,8 +133,9 @@ def _container_settings(settings: Settings, credential: Credential) -> Container
     plain_key = settings.plain_api_key or ""
     if settings.secret_reference and settings.allow_plain_api_key:
         plain_key = credential.value() or ""
-    if plain_key or settings.plain_auth_token:
-        LOGGER.warning("The API key will stand in plain text in every task: give the ARN of a secret in its place")
+    is_told = settings.platform == "kubernetes" and settings.api_key_secret
+    if (plain_key or settings.plain_auth_token) and not is_told:
+        LOGGER.warning("The API key will stand in plain text in every task or Job: name a secret that holds it instead")
     return ContainerSettings(
         api_url=settings.api_url,
         backend=settings.backend,

@@ -66,7 +66,7 @@ class Launcher(Protocol):
     def look_at(self, texts: Sequence[str]) -> list[Sighting]:
         """What the platform says of the launches that `launch` answered with `texts`; nothing of what it knows no more.
 
-        Raises LaunchError when it cannot be asked.
+        Raises LaunchError when it cannot be asked; what it cannot be asked about alone is a sighting with that trouble.
         """
 
     def read_events(self, bodies: Sequence[str]) -> list[str]:

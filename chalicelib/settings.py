@@ -110,6 +110,8 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 def _contradictions(given: Layer) -> Iterator[str]:
     if "security_groups" in given and "subnets" not in given:
         yield f"{given['security_groups'].where}: needs subnets; set AGENT_SUBNETS too"
+    if "eks_cluster" in given and (file := given.get("kubeconfig_path") or given.get("kubeconfig_context")):
+        yield f"{file.where}: an EKS cluster is signed in to without a kubeconfig; give this or AGENT_EKS_CLUSTER"
     backend = given.get("backend")
     if backend and str(backend.content).lower() == "cloud" and not any(name in given for name in _CREDENTIALS):
         yield f"{backend.where}: Prefect Cloud needs an API key; set PREFECT__CLOUD__API_KEY"

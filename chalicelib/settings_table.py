@@ -44,13 +44,19 @@ def _row(topic: str, env: str, parse: form.Parser, meaning: str, *flags: str, **
     return field(repr=not setting.secret, metadata={"setting": setting})
 
 
-_prefect, _flow_run, _ecs, _time = (partial(_row, topic) for topic in ("Prefect", "Flow runs", "ECS", "Time"))
+_TOPICS = ("Prefect", "Flow runs", "Platform", "ECS", "Kubernetes", "Time")
+_prefect, _flow_run, _platform, _ecs, _kubernetes, _time = (partial(_row, topic) for topic in _TOPICS)
 
 _text = form.matching(".+", "a text")
 _uuid = form.matching(r"(?i)[\da-f-]{36}", "a UUID such as 6e3ad6c1-55a2-4a16-8e1a-3c1b6f0c3b52")
 _label = form.matching(r"(?=.*\S)[^,]+", "a label: a text without a comma; give each label by itself")
 _cluster = form.matching(r"[\w-]+|arn:[\w-]+:ecs:[\w-]+:\d+:cluster/[\w-]+", "a cluster's name or ARN")
 _role = form.matching(r"arn:[\w-]+:iam::\d+:role/\S+", "a role's ARN: arn:aws:iam::<account>:role/<name>")
+_namespace = form.matching("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "a namespace: at most 63 of a-z, 0-9 and `-`")
+_OBJECT_NAME = "[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"
+_object_name = form.matching(_OBJECT_NAME, "a name that Kubernetes takes: a-z, 0-9, `-` and `.`")
+_secret_key = form.matching(_OBJECT_NAME + "/[A-Za-z0-9._-]{1,253}", "a Secret and its key, such as prefect/api-key")
+_eks_cluster = form.matching(r"[A-Za-z0-9][\w-]{0,99}", "an EKS cluster's name")
 _subnet = form.matching(r"subnet-\w+", "a subnet such as subnet-0a1b2c3d4e5f60718")
 _security_group = form.matching(r"sg-\w+", "a security group such as sg-0a1b2c3d4e5f60718")
 # Nothing with `.` or `..` in it. Without its last slash `s3://bucket/team` would allow `s3://bucket/team-of-others/`.
@@ -96,6 +102,18 @@ class Settings:
     flow_run_log_level: str = _flow_run("PREFECT__LOGGING__LEVEL", form.one_of("NOTSET", *LOG_LEVELS),
         "what flow runs log", default="INFO")
 
+    platform: str = _platform("AGENT_PLATFORM", form.one_of("ecs", "kubernetes"),
+        "ecs or kubernetes: what flow runs are started on; a command names it itself", default="ecs")
+    template_paths: tuple[str, ...] = _platform("AGENT_TEMPLATE_PATHS", form.list_of(_template_path),
+        "where a flow run may name a template: absolute directories and s3://bucket/prefix/, comma separated",
+        default=(), default_text="nowhere")
+    allow_plain_api_key: bool = _platform("AGENT_ALLOW_PLAIN_API_KEY", form.yes_or_no,
+        "whether a task with a definition of the flow run's own, or a Job without AGENT_API_KEY_SECRET, may get the "
+        "API key as plain text", default=False)
+    launches_per_second: float | None = _platform("AGENT_LAUNCHES_PER_SECOND", form.number(float),
+        "how fast tasks or Jobs are started at most; 0 is no limit but the platform's",
+        default_text="20 on Fargate and Kubernetes, 40 on EC2")
+
     cluster: str | None = _ecs("AGENT_CLUSTER", _cluster, "cluster that flow runs are started on", "--cluster",
         default_text="the one of the RunTask arguments, else `default`")
     allowed_clusters: tuple[str, ...] = _ecs("AGENT_CLUSTERS", form.list_of(_cluster),
@@ -116,15 +134,32 @@ class Settings:
         "security groups for the tasks, comma separated; needs AGENT_SUBNETS", default=(), default_text="the VPC's own")
     assign_public_ip: bool = _ecs("AGENT_ASSIGN_PUBLIC_IP", form.yes_or_no,
         "whether a task on Fargate gets a public address", default=True)
-    template_paths: tuple[str, ...] = _ecs("AGENT_TEMPLATE_PATHS", form.list_of(_template_path),
-        "where a flow run may name a template: absolute directories and s3://bucket/prefix/, comma separated",
-        default=(), default_text="nowhere")
-    allow_plain_api_key: bool = _ecs("AGENT_ALLOW_PLAIN_API_KEY", form.yes_or_no,
-        "whether a flow run with a task definition of its own may get the API key as plain text", default=False)
     allow_execute_command: bool = _ecs("AGENT_ALLOW_EXECUTE_COMMAND", form.yes_or_no,
         "whether a flow run may ask for ECS Exec", default=False)
-    launches_per_second: float | None = _ecs("AGENT_LAUNCHES_PER_SECOND", form.number(float),
-        "how fast tasks are started at most; 0 is no limit but the quota", default_text="20 on Fargate, 40 on EC2")
+
+    eks_cluster: str | None = _kubernetes("AGENT_EKS_CLUSTER", _eks_cluster,
+        "EKS cluster to sign in to with the AWS credentials of this process", "--eks-cluster",
+        default_text="the one of the kubeconfig")
+    kubeconfig_path: str | None = _kubernetes("AGENT_KUBECONFIG", _text, "kubeconfig file to sign in with",
+        "--kubeconfig", default_text="the pod's service account, else `$KUBECONFIG`, else `~/.kube/config`")
+    kubeconfig_context: str | None = _kubernetes("AGENT_KUBECONFIG_CONTEXT", _text, "context of the kubeconfig to use",
+        "--context", default_text="its current one")
+    namespace: str = _kubernetes("AGENT_KUBERNETES_NAMESPACE", _namespace,
+        "namespace that flow runs are started in", "--namespace", default="default")
+    job_template_path: str | None = _kubernetes("AGENT_JOB_TEMPLATE", _text, "YAML file of the Job to start from",
+        "--job-template", default_text="a built-in one")
+    service_account_name: str | None = _kubernetes("AGENT_SERVICE_ACCOUNT_NAME", _object_name,
+        "service account of the flow run's pod, where the flow run names none", "--service-account-name")
+    image_pull_secrets: tuple[str, ...] | None = _kubernetes("AGENT_IMAGE_PULL_SECRETS", form.list_of(_object_name),
+        "Secrets to pull images with, comma separated, where the flow run names none", "--image-pull-secrets")
+    image_pull_policy: str | None = _kubernetes("AGENT_IMAGE_PULL_POLICY",
+        form.one_of("Always", "IfNotPresent", "Never"), "Always, IfNotPresent or Never",
+        default_text="as Kubernetes has it for the image")
+    job_ttl_seconds: int = _kubernetes("AGENT_JOB_TTL_SECONDS", form.number(int, 300),
+        "seconds that a finished Job is kept, so that it can be seen how it ended; a job template's own goes before",
+        default=3600)
+    api_key_secret: str | None = _kubernetes("AGENT_API_KEY_SECRET", _secret_key,
+        "name/key of the Kubernetes Secret in the namespace that holds the flow runs' API key")
 
     cadence_seconds: int = _time("AGENT_CADENCE_SECONDS", form.number(int, 1, 60),
         "seconds from one tick to the next, 1 to 60", default=10)

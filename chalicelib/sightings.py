@@ -59,13 +59,17 @@ class Stop:
 
 @dataclass(frozen=True)
 class Sighting:
-    """What the platform says of one launch; `key` is None when it bears none, `stop` while it has not ended."""
+    """What the platform says of one launch; `key` is None when it bears none, `stop` while it has not ended.
+
+    `trouble` is why the platform cannot say anything of it now; then no more is known than its `text`.
+    """
 
     run_id: str
     key: str | None
     text: str
     is_running: bool = False
     stop: Stop | None = None
+    trouble: str = ""
 
 
 RESUBMIT_VARIABLE = "AGENT_RESUBMIT"

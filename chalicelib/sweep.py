@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from chalicelib.errors import AgentError
+from chalicelib.errors import AgentError, shorten
 from chalicelib.flow_runs import Place
 from chalicelib.outcomes import TickReport
 from chalicelib.ports import Clock, Launcher, PrefectAPI
@@ -56,6 +56,10 @@ class Sweep:
                 look(launched, report)
             except AgentError as error:
                 report.errors.append(f"The sweep is not complete: {error}")
+            except Exception as error:
+                # What the tick has done is done, and its report must tell of it.
+                LOGGER.exception("The sweep broke off")
+                report.errors.append(shorten(f"The sweep broke off: {error!r}"))
 
     def heed(self, sightings: Sequence[Sighting], waiting: Sequence[str] = ()) -> list[Consequence]:
         """Let Prefect know what has stopped; what followed for each sighting. Raises PrefectError."""
@@ -68,7 +72,10 @@ class Sweep:
         return consequences
 
     def _look_at_launches(self, launched: Sequence[Launched], report: TickReport) -> None:
-        pairs = self._sight(launched)
+        seen = self.launcher.look_at([launch.text for launch in launched if launch.text])
+        troubles = {sighting.text: sighting.trouble for sighting in seen if sighting.trouble}
+        report.errors += sorted({f"The sweep is not complete: {trouble}" for trouble in troubles.values()})
+        pairs = self._sight([launch for launch in launched if launch.text not in troubles], seen)
         stops = [sighting for _, sighting in pairs if sighting and sighting.stop]
         stops += [
             vanished(launch, self.launcher.place)
@@ -79,9 +86,8 @@ class Sweep:
         report.add_stops(self.heed(stops, waiting))
         self._stop_cancelled(pairs, report)
 
-    def _sight(self, launched: Sequence[Launched]) -> list[tuple[Launched, Sighting | None]]:
-        looked_at = self.launcher.look_at([launch.text for launch in launched if launch.text])
-        known = {(sighting.run_id, sighting.text): sighting for sighting in looked_at}
+    def _sight(self, launched: Sequence[Launched], seen: Sequence[Sighting]) -> list[tuple[Launched, Sighting | None]]:
+        known = {(sighting.run_id, sighting.text): sighting for sighting in seen}
         pairs: list[tuple[Launched, Sighting | None]] = []
         for launch in launched:
             sighting = known.get((launch.run_id, launch.text))
@@ -95,6 +101,8 @@ class Sweep:
         """Whether something else of the run may live: a launch whose tick did not live to record it."""
         if sighting is None:
             return not launch.text or self._is_over(launch)
+        if launch.phase is Phase.CANCELLED and self._age_seconds(launch) > SILENCE_SECONDS:
+            return False  # It was looked for often enough by then.
         return bool(sighting.stop and not sighting.stop.went_well and launch.phase is not Phase.WAITING)
 
     def _is_over(self, launch: Launched) -> bool:

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and answer its exit code; the entry point of the console script."""
     try:
         line = read_command_line(sys.argv[1:] if arguments is None else arguments)
-        return _run(line, load_settings(os.environ, line.flags))
+        return _run(line, load_settings(os.environ, {**line.flags, "platform": line.platform}))
     except SettingsError as error:
         problems, code = error.problems, WRONG_USAGE
     except PrefectError as error:

@@ -11,14 +11,16 @@ from typing import Any, NoReturn
 from chalicelib.errors import SettingsError
 from chalicelib.settings import SETTINGS, Setting, did_you_mean
 
-COMMANDS = ("start ecs", "tick ecs")
+COMMANDS = ("start ecs", "tick ecs", "start kubernetes", "tick kubernetes")
 
 _DESCRIPTION = """\
 Starts the flow runs that Prefect says are due.
 
 commands:
-  start ecs    keep polling and launching in this process until Ctrl-C, or until --max-polls
-  tick ecs     poll and launch once, in a process of its own, and print the report as one JSON line
+  start ecs         keep polling and launching in this process until Ctrl-C, or until --max-polls
+  start kubernetes  the same, with Jobs
+  tick ecs          poll and launch once, in a process of its own, and print the report as one JSON line
+  tick kubernetes   the same, with Jobs
 """
 
 _EPILOG = """\
@@ -28,6 +30,7 @@ examples:
   prefect-agent start ecs --api http://prefect.internal:4200 --label dev --label staging --env REGION=eu-west-1
   PREFECT__CLOUD__API_KEY=arn:aws:secretsmanager:eu-west-1:111122223333:secret:prefect-Ab12Cd \\
     prefect-agent start ecs --execution-role-arn arn:aws:iam::111122223333:role/flows
+  prefect-agent start kubernetes --namespace flows --service-account-name flows --job-template job.yaml
   prefect-agent tick ecs --label dev --dry-run
 
 exit codes:
@@ -57,7 +60,9 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
     if rest:
         parser.error(_unknown(rest))
     if f"{line.command} {line.platform}" not in COMMANDS:
-        parser.error(f"no such command; this agent starts flow runs on ECS only: write {' or '.join(COMMANDS)}")
+        parser.error(
+            f"no such command; this agent starts flow runs on ECS and Kubernetes only: write {', '.join(COMMANDS)}"
+        )
     return line
 
 

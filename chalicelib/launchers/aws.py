@@ -65,10 +65,16 @@ class AwsClients:
     """
 
     ec2 = partialmethod(_client, "ec2")
+    eks = partialmethod(_client, "eks")
     s3 = partialmethod(_client, "s3")
     sqs = partialmethod(_client, "sqs")
     secretsmanager = partialmethod(_client, "secretsmanager")
     ssm = partialmethod(_client, "ssm")
+
+    @property
+    def credentials(self) -> Any:
+        """What the clients sign with, which renews itself; known once there is a client."""
+        return self._session.get_credentials()
 
     def close(self) -> None:
         """End all connections; a client that is asked for later is a new one."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from chalicelib.builders.ecs_defaults import EcsDefaults
 from chalicelib.builders.ecs_launch import AGENT_TAG, STARTED_BY, tag_text
-from chalicelib.errors import LaunchError, LaunchUnknown
+from chalicelib.errors import LaunchError, LaunchForbidden, LaunchUnknown
 from chalicelib.flow_runs import Document, Place
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.ecs_answers import answers
 from chalicelib.launchers.ecs_stops import answer_of_stop, read_stop, stopped_tasks
 from chalicelib.sightings import Sighting
+
+LOGGER = logging.getLogger(__name__)
 
 LAUNCH_KEY_TAG = "prefect-agent:launch-key"
 """The tag of a task that says which claim it was launched for."""
@@ -57,7 +61,7 @@ class EcsTasks:
     def look_at(self, texts: Sequence[str]) -> list[Sighting]:
         """What ECS says of these tasks (`Task arn:...`), a request for each 100 of a cluster; nothing of others.
 
-        Raises LaunchError.
+        Those of a cluster that cannot be asked have that for their trouble; raises LaunchError when none can.
         """
         by_cluster: dict[str, list[str]] = {}
         for text in texts:
@@ -65,8 +69,17 @@ class EcsTasks:
             # An ARN of the old form does not name its cluster.
             cluster = arn.split("/")[1] if arn.count("/") == 2 else self.place.name
             by_cluster.setdefault(cluster, []).append(arn)
-        tasks = [task for cluster, arns in by_cluster.items() for task in self._describe(cluster, arns)]
-        return [read_task(task) for task in tasks if str(task.get("startedBy")).startswith(STARTED_BY)]
+        seen: list[Sighting] = []
+        troubles: list[LaunchError] = []
+        for cluster, arns in by_cluster.items():
+            try:
+                seen += [read_task(task) for task in self._describe(cluster, arns) if _is_flow_run(task)]
+            except LaunchError as error:
+                troubles.append(error)
+                seen += [Sighting("", None, f"Task {arn}", trouble=str(error)) for arn in arns]
+        if troubles and len(troubles) == len(by_cluster):
+            raise troubles[0]
+        return seen
 
     def list_alive(self) -> list[Sighting]:
         """All tasks that an agent of this name has launched and that have not stopped. Raises LaunchError."""
@@ -100,22 +113,32 @@ class EcsTasks:
             raise LaunchUnknown(f"DescribeTasks of {arns[0]}: ECS does not know the task (any more)")
         raise answer_of_stop(tasks[-1])
 
+    @contextmanager
+    def _unless_gone(self, cluster: str) -> Iterator[None]:
+        """Take a cluster that is gone for one without tasks, as ECS deletes no other; the agent's own must be there."""
+        try:
+            yield
+        except LaunchForbidden as error:
+            if cluster == self.place.name or "ClusterNotFoundException" not in str(error):
+                raise
+            LOGGER.warning("No task is looked for there any more: %s", error)
+
     def _list(self, cluster: str, **filters: str) -> Iterator[Document]:
         # Without another filter it lists what is meant to run, and startedBy suffers no other filter.
-        more: dict[str, str] = {}
-        while True:
-            with answers(f"ListTasks of cluster {cluster}"):
-                page = self._clients.ecs().list_tasks(cluster=cluster, **filters, **more)
-                arns = page["taskArns"]
-            yield from self._describe(cluster, arns)
-            if not page.get("nextToken"):
-                return
-            more = {"nextToken": page["nextToken"]}
+        more: dict[str, str] | None = {}
+        with self._unless_gone(cluster):
+            while more is not None:
+                with answers(f"ListTasks of cluster {cluster}"):
+                    page = self._clients.ecs().list_tasks(cluster=cluster, **filters, **more)
+                    arns = page["taskArns"]
+                yield from self._describe(cluster, arns)
+                more = {"nextToken": page["nextToken"]} if page.get("nextToken") else None
 
     def _describe(self, cluster: str, arns: Sequence[str]) -> Iterator[Document]:
         for begin in range(0, len(arns), DESCRIBE_LIMIT):
             some = list(arns[begin : begin + DESCRIBE_LIMIT])
-            with answers(f"DescribeTasks of {some[0]}"):
+            described: Sequence[Document] = ()
+            with self._unless_gone(cluster), answers(f"DescribeTasks of {some[0]}"):
                 described = self._clients.ecs().describe_tasks(cluster=cluster, tasks=some, include=["TAGS"])["tasks"]
             yield from described
 
@@ -130,6 +153,10 @@ def read_task(task: Document) -> Sighting:
         is_running=status == "RUNNING",
         stop=read_stop(task) if status == "STOPPED" else None,
     )
+
+
+def _is_flow_run(task: Document) -> bool:
+    return str(task.get("startedBy")).startswith(STARTED_BY)
 
 
 def _tags(task: Document) -> dict[str, str]:

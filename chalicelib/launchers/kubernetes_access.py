@@ -16,6 +16,8 @@ from chalicelib.launchers.kubernetes_answers import classify, classify_exception
 
 CONNECT_TIMEOUT_SECONDS = 3.0
 READ_TIMEOUT_SECONDS = 10.0
+POD_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""Where every pod finds the token of its service account, and the cluster's CA."""
 
 
 class SignIn(Protocol):
@@ -90,15 +92,16 @@ class KubeconfigSignIn:
     the current one. Nothing that a flow run says is ever read as a kubeconfig.
     """
 
-    def __init__(self, path: str | None = None, context: str | None = None) -> None:
+    def __init__(self, path: str | None = None, context: str | None = None, account: str = POD_ACCOUNT) -> None:
         self._path = path
         self._context = context
+        self._account = account
 
     @property
     def cluster(self) -> str:
         """The host of the API; within a cluster, where that is the same everywhere, a hash of the cluster's CA."""
         if self._config.fname is not None:
-            return urlsplit(self._config.cluster.server).netloc
+            return str(urlsplit(self._config.cluster.server).netloc)
         authority = Path(self._config.cluster.certificate_auth).read_bytes()
         return f"in-cluster-{sha256(authority).hexdigest()[:8]}"
 
@@ -116,13 +119,15 @@ class KubeconfigSignIn:
         from lightkube.core.exceptions import ConfigError
 
         try:
-            found = KubeConfig.from_file(self._path) if self._path else KubeConfig.from_env()
+            found = KubeConfig.from_file(self._path) if self._path else KubeConfig.from_env(self._account)
             config = found.get(self._context)
         except ConfigError as error:
             raise _unusable(shorten(str(error))) from error
         except Exception as error:
             # What the parsers say may quote the file.
-            raise _unusable(f"it is no kubeconfig, or its context names what it does not have: {type(error).__name__}") from None
+            raise _unusable(
+                f"it is no kubeconfig, or its context names what it does not have: {type(error).__name__}"
+            ) from None
         if config is None or config.user is None:
             raise _unusable("its context names no user")
         if config.cluster.insecure:

@@ -26,12 +26,17 @@ ORPHAN_AGE_SECONDS = 90
 CANCELLED_SECONDS = 3600
 """How long after it was cancelled a run is looked at. What still runs then is a stray."""
 
-STANDING_COLUMNS = """id version state state_timestamp serialized_state run_config
-      submissions: states(where: {state: {_eq: "Submitted"}}, order_by: {version: desc}, limit: 1) {
+SIGNS = """logs(
+        where: {message: {_like: $sign}, _not: {name: {_like: "prefect.%"}}}, order_by: {timestamp: desc}, limit: 5
+      ) { info message }"""
+"""The latest signs of launch. Flows log under names of Prefect's own, and may write what looks like a sign."""
+
+STANDING_COLUMNS = f"""id version state state_timestamp serialized_state run_config
+      submissions: states(where: {{state: {{_eq: "Submitted"}}}}, order_by: {{version: desc}}, limit: 1) {{
         version serialized_state
-      }
-      open: task_runs(where: {state: {_in: $open}}) { id version state serialized_state state_timestamp }
-      logs(where: {message: {_like: $sign}}, order_by: {timestamp: desc}, limit: 5) { info message }"""
+      }}
+      open: task_runs(where: {{state: {{_in: $open}}}}) {{ id version state serialized_state state_timestamp }}
+      {SIGNS}"""
 
 CLAIMED = 'state: {_eq: "Submitted"}, serialized_state: {_contains: $mine}'
 """That a state, or what is in it, is a claim of this agent's."""
@@ -46,7 +51,6 @@ def own_launches(tenant_id: str, context: Document, now: datetime, offset: int =
     Each comes with its signs of launch, latest first; waiting ones are at least ORPHAN_AGE_SECONDS old.
     """
     waiting = f"{CLAIMED}, state_timestamp: {{_lt: $before}}"
-    signs = "logs(where: {message: {_like: $sign}}, order_by: {timestamp: desc}, limit: 5) { info message }"
     # Claims of one moment would change places between two pages without the id.
     order = f"order_by: [{{state_timestamp: asc}}, {{id: asc}}], limit: {PAGE_LIMIT}, offset: {offset}"
     variables = {
@@ -57,12 +61,12 @@ def own_launches(tenant_id: str, context: Document, now: datetime, offset: int =
     }
     recent = {"recent": ("timestamptz", (now - timedelta(seconds=CANCELLED_SECONDS)).isoformat())}
     runs = f"""flow_run(where: {{tenant_id: {{_eq: $tenant}}, {waiting}}}, {order}) {{
-      {RUN_COLUMNS} state_timestamp {signs}
+      {RUN_COLUMNS} state_timestamp {SIGNS}
     }}"""
     task_runs = f"""task_run(where: {{
       tenant_id: {{_eq: $tenant}}, {waiting}, flow_run: {{state: {{_eq: "Running"}}}}
     }}, {order}) {{
-      id version serialized_state state_timestamp flow_run {{ {RUN_COLUMNS} {signs} }}
+      id version serialized_state state_timestamp flow_run {{ {RUN_COLUMNS} {SIGNS} }}
     }}"""
     return [
         RootField("claims", runs, variables),

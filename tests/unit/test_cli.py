@@ -71,6 +71,18 @@ def test_every_option_of_prefects_ecs_agent_is_understood() -> None:
     assert (settings.task_definition_path, settings.run_task_kwargs_path) == ("t.yaml", "r.yaml")
 
 
+def test_every_option_of_prefects_kubernetes_agent_is_understood() -> None:
+    typed = (
+        "start kubernetes --namespace flows --job-template job.yaml --service-account-name runner "
+        "--image-pull-secrets one,two --label a --env A=1 --max-polls 2 --no-cloud-logs"
+    )
+    line = read_command_line(typed.split())
+    settings = load_settings({"AGENT_PLATFORM": "ecs"}, {**line.flags, "platform": line.platform})
+    assert (line.command, settings.platform, settings.namespace) == ("start", "kubernetes", "flows")
+    assert (settings.job_template_path, settings.service_account_name) == ("job.yaml", "runner")
+    assert (settings.image_pull_secrets, settings.labels) == (("one", "two"), ("a",))
+
+
 def test_short_options_mean_the_same_as_long_ones() -> None:
     pairs = [("-a", "--api"), ("-k", "--key"), ("-t", "--token"), ("-n", "--name"), ("-l", "--label"), ("-e", "--env")]
     for short, long in pairs:
@@ -90,10 +102,10 @@ def test_an_option_that_is_not_given_leaves_the_environment_alone() -> None:
     ("typed", "expected"),
     [
         ("fly", "the following arguments are required: PLATFORM"),
-        ("fly ecs", "on ECS only: write start ecs or tick ecs"),
+        ("fly ecs", "on ECS and Kubernetes only: write start ecs, tick ecs, start kubernetes"),
         ("start", "the following arguments are required: PLATFORM (prefect-agent -h shows the commands"),
         ("start --label dev", "the following arguments are required: PLATFORM"),
-        ("start local", "on ECS only: write start ecs or tick ecs"),
+        ("start local", "on ECS and Kubernetes only: write start ecs, tick ecs, start kubernetes"),
         (f"start {CANARY}", "no such command"),
         (f"start --kee {CANARY} ecs", "--kee is not an option; did you mean --key?"),
         (f"--kee {CANARY} start ecs", "--kee is not an option; did you mean --key?"),

@@ -372,6 +372,20 @@ def test_a_job_without_room_for_its_pod_waits_and_says_why(server: KubernetesSer
     assert len(server.pods("run")) == 1
 
 
+def test_a_job_gets_the_pods_that_it_lacks_as_others_end(server: KubernetesServer, client: Client) -> None:
+    server.set_quota("default", pods=2)
+    create(client, "wide", {"parallelism": 2, "completions": 2})
+    create(client, "late", {"parallelism": 2, "completions": 2})
+    assert [len(server.pods(name)) for name in ("wide", "late")] == [2, 0]
+    for left in (1, 0):
+        server.finish_pod(next(pod["metadata"]["name"] for pod in server.pods("wide") if is_alive(pod)))
+        assert [sum(map(is_alive, server.pods(name))) for name in ("wide", "late")] == [left, 2 - left]
+
+
+def is_alive(pod: Mapping[str, Any]) -> bool:
+    return pod["status"]["phase"] in ("Pending", "Running")
+
+
 # pods and what becomes of Jobs
 
 
@@ -802,3 +816,12 @@ def test_a_body_of_another_kind_is_refused(client: Client) -> None:
 def test_a_body_that_is_too_large_is_refused(client: Client) -> None:
     reply = client.ask("POST", JOBS, job_named("run", annotations={"a": "x" * 3 * 1024 * 1024}))
     assert refusal(reply)[:2] == (413, "RequestEntityTooLarge")
+
+
+def test_a_fault_can_be_for_every_third_call(server: KubernetesServer, client: Client) -> None:
+    server.faults.add("list jobs", status=500, times=None, every=3)
+    statuses = []
+    for _ in range(7):
+        client.ask("GET", PODS)
+        statuses.append(client.ask("GET", JOBS).status)
+    assert statuses == [200, 200, 500, 200, 200, 500, 200]

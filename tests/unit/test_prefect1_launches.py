@@ -294,6 +294,15 @@ def test_after_a_new_claim_the_old_key_does_not_speak(world: World) -> None:
     assert world.stop(second) is Consequence.FAIL
 
 
+def test_a_claim_that_somebody_has_claimed_over_does_not_speak(world: World) -> None:
+    run_id = world.add_run()
+    claim = world.launch()
+    world.clock.turn(40)
+    world.set(run_id, "Submitted", context={"agent": "another", "key": f"{run_id}-{claim.run.version + 1}"})
+    world.set(run_id, "Running")
+    assert world.stop(claim) is Consequence.NOTHING
+
+
 def test_a_claim_that_is_not_yet_signed_speaks_already(world: World) -> None:
     run_id = world.add_run()
     world.launch()
@@ -487,6 +496,17 @@ def test_a_retry_that_could_not_start_waits_as_the_retry_that_it_was(world: Worl
     consequences.append(world.stop(world.launch(), NO_ROOM))
     assert consequences == [Consequence.RESUBMIT] * RESUBMIT_BUDGET + [Consequence.FAIL]
     assert world.state(run_id) == "Failed"
+
+
+def test_only_the_task_runs_of_the_launch_wait_again(world: World) -> None:
+    run_id = world.add_run()
+    world.launch()
+    world.set(run_id, "Running")
+    ours = world.add_due_retry(run_id)
+    retry = world.launch()
+    theirs = world.add_task(run_id, "Submitted")
+    assert world.stop(retry, NO_ROOM) is Consequence.RESUBMIT
+    assert [world.task_state(each)["type"] for each in (ours, theirs)] == ["Retrying", "Submitted"]
 
 
 @pytest.mark.parametrize("kind", ["Retrying", "Paused", "Scheduled"])

@@ -49,6 +49,32 @@ def test_settings_import_nothing_heavy() -> None:
     assert done.stdout == "set()\n"
 
 
+def test_what_belongs_to_the_other_platform_does_no_harm() -> None:
+    environment = {"AGENT_CLUSTER": "flows", "AGENT_EKS_CLUSTER": "main", "AGENT_API_KEY_SECRET": "prefect/api-key"}
+    for platform in ("ecs", "kubernetes"):
+        settings = load_settings({**environment, "AGENT_PLATFORM": platform})
+        assert (settings.platform, settings.cluster, settings.eks_cluster) == (platform, "flows", "main")
+
+
+def test_every_kubernetes_setting_that_is_wrong_is_told_at_once() -> None:
+    wrong = {
+        "AGENT_PLATFORM": "nomad",
+        "AGENT_KUBERNETES_NAMESPACE": "Flows",
+        "AGENT_EKS_CLUSTER": "arn:aws:eks:eu-west-1:1:cluster/main",
+        "AGENT_IMAGE_PULL_SECRETS": "one,Two",
+        "AGENT_IMAGE_PULL_POLICY": "Sometimes",
+        "AGENT_JOB_TTL_SECONDS": "10",
+        "AGENT_API_KEY_SECRET": "prefect",
+        "AGENT_SERVICE_ACCOUNT_NAME": "a/b",
+    }
+    assert sorted(line.split(":")[0] for line in problems(wrong)) == sorted(wrong)
+
+
+def test_an_eks_cluster_and_a_kubeconfig_contradict_each_other() -> None:
+    (problem,) = problems({"AGENT_EKS_CLUSTER": "main", "AGENT_KUBECONFIG": "/config"})
+    assert problem.startswith("AGENT_KUBECONFIG: an EKS cluster is signed in to without a kubeconfig")
+
+
 # Layers
 
 

@@ -99,7 +99,7 @@ class MemoryPlatform:
         self.tasks[sighting.text] = replace(self.tasks[sighting.text], stop=Stop("stopped", has_run=True))
 
     def _alive(self) -> Iterable[Sighting]:
-        return (task for task in self.tasks.values() if task.stop is None)
+        return (task for task in self.tasks.values() if task.stop is None and not task.trouble)
 
     def build(self, run: FlowRun) -> Any:
         raise AssertionError("the sweep builds nothing")
@@ -416,12 +416,46 @@ def test_a_platform_that_cannot_be_asked_is_reported_and_nothing_is_taken_for_de
     assert world.api.written == []
 
 
+def test_what_cannot_be_asked_about_alone_is_told_and_neither_taken_for_dead_nor_in_the_others_way(
+    world: World,
+) -> None:
+    world.add("dead", Phase.RUNNING)
+    world.run("dead", stop=FAILED)
+    for name in ("forbidden", "forbidden too"):
+        world.add(name, Phase.RUNNING, age_seconds=FORGOTTEN_SECONDS + 1)
+        world.platform.tasks[f"Task {name}"] = Sighting("", None, f"Task {name}", trouble="not allowed there")
+    report = world.sweep()
+    assert world.written() == {"dead": Consequence.FAIL}
+    assert report.errors == ["The sweep is not complete: not allowed there"]
+
+
 def test_trouble_with_the_launches_does_not_keep_strays_from_being_found(world: World) -> None:
     world.platform.look_trouble = LaunchUnknown("away")
     stray(world, "stray", FORGOTTEN_SECONDS + 1)
     world.add("unseen", Phase.RUNNING)
     report = world.sweep()
     assert (report.strays, len(report.errors)) == (1, 1)
+
+
+def test_a_sweep_that_breaks_off_for_a_reason_nobody_thought_of_does_not_take_the_ticks_report_with_it(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.add("unseen", Phase.RUNNING)
+    world.platform.look_trouble = ZeroDivisionError("odd")
+    stray(world, "stray", FORGOTTEN_SECONDS + 1)
+    report = world.sweep()
+    assert (report.strays, report.errors) == (1, ["The sweep broke off: ZeroDivisionError('odd')"])
+    assert "The sweep broke off" in caplog.text
+
+
+def test_of_a_run_that_was_cancelled_a_while_ago_nothing_else_is_looked_for(world: World) -> None:
+    for name, age_seconds in (("now", SILENCE_SECONDS - 1), ("long ago", SILENCE_SECONDS + 1)):
+        world.add(name, Phase.CANCELLED, age_seconds)
+        world.run(name, stop=FAILED)
+        other = Sighting(name, "another-key", f"Task other {name}", is_running=False)
+        world.platform.tasks[other.text] = other
+    world.sweep()
+    assert world.stopped() == ["Task other now"]
 
 
 def test_trouble_with_the_strays_does_not_keep_ends_from_being_told(world: World) -> None:

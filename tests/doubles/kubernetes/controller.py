@@ -7,14 +7,13 @@ gone without their grace period.
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
 from collections.abc import Iterable
 from datetime import timedelta
 
 from tests.doubles.kubernetes import access, events
 from tests.doubles.kubernetes.refusals import Refusal, Row
 from tests.doubles.kubernetes.resources import JOBS, PODS
-from tests.doubles.kubernetes.store import Store, generate_name, time_of
+from tests.doubles.kubernetes.store import Key, Store, generate_name, time_of
 
 COMPONENT = "job-controller"
 TRACKING = "batch.kubernetes.io/job-tracking"
@@ -24,16 +23,29 @@ ENDED = ("Succeeded", "Failed")
 
 
 def settle(store: Store) -> None:
-    """Let every Job become what its pods and the time make of it."""
-    pods = _pods_by_job(store)
-    for job in list(store.objects[JOBS.plural].values()):
-        _settle_job(store, job, pods.get(job["metadata"]["uid"], []))
+    """Let every Job become what its pods and the time make of it: those that have changed, or change with the time."""
+    unsettled, store.unsettled = store.unsettled, set()
+    for key, job in list(store.objects[JOBS.plural].items()):
+        if key in unsettled:
+            _settle_job(store, job, store.pods_of(job))
+            _look_again(store, key)
+
+
+def _look_again(store: Store, key: Key) -> None:
+    """Keep a Job in sight that time alone can change, or that lacks pods."""
+    job = store.objects[JOBS.plural].get(key)
+    if job is None:
+        return
+    spec, active = job["spec"], job["status"].get("active", 0)
+    limit = "ttlSecondsAfterFinished" if is_finished(job) else "activeDeadlineSeconds"
+    if spec.get(limit) is not None or (active < spec["parallelism"] and not is_finished(job)):
+        store.unsettled.add(key)
 
 
 def remove_job(store: Store, job: Row, with_pods: bool) -> None:
     """Forget a Job, and its pods or that they were its own."""
     store.remove(JOBS, job)
-    for pod in _pods_by_job(store).get(job["metadata"]["uid"], []):
+    for pod in store.pods_of(job):
         if with_pods:
             _drop(store, pod)
         else:
@@ -61,7 +73,7 @@ def fail(store: Store, job: Row, reason: str, message: str) -> None:
     """Let a Job be Failed; its pods that run are deleted."""
     _end(store, job, ("FailureTarget", "Failed"), reason, message)
     events.tell(store, job, reason, message, COMPONENT, warning=True)
-    for pod in _pods_by_job(store).get(job["metadata"]["uid"], []):
+    for pod in store.pods_of(job):
         if pod["status"]["phase"] not in ENDED:
             _drop(store, pod)
 
@@ -187,14 +199,6 @@ def _make_pod(store: Store, job: Row) -> Row | None:
     pod = store.add(PODS, {"metadata": metadata, "spec": template["spec"], "status": status})
     events.tell(store, job, "SuccessfulCreate", f"Created pod: {name}", COMPONENT)
     return pod
-
-
-def _pods_by_job(store: Store) -> dict[str, list[Row]]:
-    pods = defaultdict(list)
-    for pod in store.objects[PODS.plural].values():
-        for owner in pod["metadata"].get("ownerReferences", ()):
-            pods[owner["uid"]].append(pod)
-    return pods
 
 
 def _job_of(store: Store, pod: Row) -> Row | None:

@@ -20,7 +20,8 @@ class Fault:
 
     `cut_before`: the connection is cut and nothing done. `cut_after`: done, and the connection cut instead of an
     answer. `status`: answered with `status` and `body` (without one, as the server words it), not done; with a
-    `Retry-After` of `retry_after_seconds`, 1 for a 429. `delay`: done and answered after `seconds`.
+    `Retry-After` of `retry_after_seconds`, 1 for a 429. `delay`: done and answered after `seconds`. Of the
+    matching calls only each `every`-th one meets it.
     """
 
     then: Then
@@ -30,9 +31,18 @@ class Fault:
     body: str = ""
     retry_after_seconds: int | None = None
     seconds: float = 0.0
+    every: int = 1
+    _passed: int = 0
+
+    def meets(self, call: Call) -> bool:
+        """Whether this call meets the fault; the calls that match are counted."""
+        if not self.matches(call):
+            return False
+        self._passed += 1
+        return self._passed % self.every == 0
 
     def matches(self, call: Call) -> bool:
-        """Whether this call meets the fault: any, one of that verb and resource, or what the predicate says."""
+        """Whether the fault is for this call: any, one of that verb and resource, or what the predicate says."""
         if self.when is None:
             return True
         return self.when == call.what if isinstance(self.when, str) else self.when(call)
@@ -72,7 +82,7 @@ class Faults:
     def take(self, call: Call) -> Fault | None:
         """The fault that this call meets, counted off."""
         with self._lock:
-            fault = next((fault for fault in self._waiting if fault.matches(call)), None)
+            fault = next((fault for fault in self._waiting if fault.meets(call)), None)
             if fault and fault.times is not None:
                 fault.times -= 1
                 if fault.times <= 0:

@@ -6,6 +6,7 @@ import copy
 import secrets
 import threading
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from tests.doubles.kubernetes.refusals import not_found
-from tests.doubles.kubernetes.resources import RESOURCES, Resource
+from tests.doubles.kubernetes.resources import JOBS, RESOURCES, Resource
 
 Row = dict[str, Any]
 Key = tuple[str, str]
@@ -67,7 +68,8 @@ class Store:
 
     An object is never changed once it is here: a change puts a new one in its place, so that what was read stays as it
     was and an earlier list can be gone on with. `logs` and `quotas` are by pod uid and by namespace; `forbidden` is
-    what RBAC refuses: verb, resource, and the namespace or None for every one.
+    what RBAC refuses: verb, resource, and the namespace or None for every one. `unsettled` are the Jobs that the Job
+    controller has to look at.
     """
 
     clock: Clock
@@ -78,6 +80,8 @@ class Store:
     logs: dict[str, str] = field(default_factory=dict)
     quotas: dict[str, dict[str, int]] = field(default_factory=dict)
     forbidden: set[tuple[str, str, str | None]] = field(default_factory=set)
+    unsettled: set[Key] = field(default_factory=set)
+    _owned: defaultdict[str, dict[Key, Row]] = field(default_factory=lambda: defaultdict(dict))
 
     def now_text(self) -> str:
         """The current time as objects have it."""
@@ -93,7 +97,13 @@ class Store:
         """Let an object stand as it is now."""
         self.version += 1
         item["metadata"]["resourceVersion"] = str(self.version)
+        self._disown(self.objects[resource.plural].get(key_of(item)))
         self.objects[resource.plural][key_of(item)] = item
+        if resource is JOBS:
+            self.unsettled.add(key_of(item))
+        for owner, owned in self._owners(item):
+            owned[key_of(item)] = item
+            self.unsettled.add(owner)
         return item
 
     @contextmanager
@@ -106,7 +116,23 @@ class Store:
     def remove(self, resource: Resource, item: Row) -> None:
         """Forget an object."""
         self.version += 1
-        self.objects[resource.plural].pop(key_of(item), None)
+        self._disown(self.objects[resource.plural].pop(key_of(item), None))
+
+    def pods_of(self, job: Row) -> list[Row]:
+        """The pods that a Job owns."""
+        return list(self._owned[job["metadata"]["uid"]].values())
+
+    def _disown(self, item: Row | None) -> None:
+        if item is None:
+            return
+        for owner, owned in self._owners(item):
+            owned.pop(key_of(item), None)
+            self.unsettled.add(owner)
+
+    def _owners(self, item: Row) -> Iterator[tuple[Key, dict[Key, Row]]]:
+        """Each owner of an object, with all that it owns."""
+        for owner in item["metadata"].get("ownerReferences", ()):
+            yield (key_of(item)[0], owner["name"]), self._owned[owner["uid"]]
 
     def get(self, resource: Resource, namespace: str | None, name: str) -> Row:
         """An object; refuses one that is not there."""
