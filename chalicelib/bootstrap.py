@@ -26,10 +26,7 @@ from chalicelib.wakeups import WakeupQueue
 
 LOGGER = logging.getLogger(__name__)
 
-DEFAULT_QUEUES = {
-    "AGENT_WAKEUP_QUEUE_URL": "prefect-agent-wakeups",
-    "AGENT_EVENTS_QUEUE_URL": "prefect-agent-events",
-}
+DEFAULT_QUEUES = {"AGENT_WAKEUP_QUEUE_URL": "prefect-agent-wakeups", "AGENT_EVENTS_QUEUE_URL": "prefect-agent-events"}
 
 
 def build_agent(settings: Settings, clients: AwsClients | None = None, reads_local_templates: bool = True) -> Agent:

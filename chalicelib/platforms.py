@@ -110,10 +110,7 @@ def _build_ecs(
     return EcsLauncher(clients, defaults, templates, pace, clock)
 
 
-PLATFORMS = {
-    "ecs": Platform("ECSAgent", _build_ecs),
-    "kubernetes": Platform("KubernetesAgent", _build_kubernetes),
-}
+PLATFORMS = {"ecs": Platform("ECSAgent", _build_ecs), "kubernetes": Platform("KubernetesAgent", _build_kubernetes)}
 """What this agent can start flow runs on, by `AGENT_PLATFORM`."""
 
 

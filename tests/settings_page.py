@@ -33,9 +33,13 @@ _HEAD = "| Environment | Option | Meaning | Default |\n| --- | --- | --- | --- |
 def settings_page() -> str:
     """The whole page, in Markdown."""
     topics = groupby(SETTINGS, lambda setting: setting.topic)
-    return _INTRODUCTION + "".join(
-        f"\n## {topic}\n\n{_HEAD}{''.join(_row(setting) for setting in settings)}" for topic, settings in topics
-    ) + _RUN
+    return (
+        _INTRODUCTION
+        + "".join(
+            f"\n## {topic}\n\n{_HEAD}{''.join(_row(setting) for setting in settings)}" for topic, settings in topics
+        )
+        + _RUN
+    )
 
 
 def _row(setting: Setting) -> str:

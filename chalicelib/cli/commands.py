@@ -37,12 +37,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(line: CommandLine, settings: Settings) -> int:
+    if line.command == "install":
+        from chalicelib.cli.install import render_install
+
+        own = line.own
+        image = own.get("image", "prefect-agent:latest")
+        print(render_install(settings, image, own.get("rbac", False), own.get("access_only", False)), end="")
+        return FINE
     # Bad input is told before the time that this import takes.
     from chalicelib.bootstrap import build_agent
 
     _show_logs(settings.log_level)
     agent = build_agent(settings)
-    if line.dry_run:
+    if line.own.get("dry_run"):
         from chalicelib.cli.preview import render_previews
 
         print(render_previews(agent.preview(_deadline(settings)), settings))

@@ -12,7 +12,7 @@ from chalicelib.builders.run_configs import EcsRun, read_ecs_run
 from chalicelib.errors import LaunchError, LaunchForbidden, LaunchRejected, LaunchUnknown
 from chalicelib.flow_runs import Document, FlowRun
 from chalicelib.launchers.aws import AwsClients
-from chalicelib.launchers.ecs_answers import DefinitionGone, answers, classify_failure
+from chalicelib.launchers.aws_answers import DefinitionGone, answers, classify_failure
 from chalicelib.launchers.ecs_shapes import shape_problems
 from chalicelib.launchers.ecs_tasks import LAUNCH_KEY_TAG, EcsTasks
 from chalicelib.launchers.network import infer_network
@@ -99,9 +99,7 @@ class EcsLauncher(EcsTasks):
         tags = [*request.run_task.get("tags", ()), {"key": LAUNCH_KEY_TAG, "value": key}]
         parameters = {**request.run_task, "taskDefinition": arn, "clientToken": key, "tags": tags}
         subject = f"RunTask of {arn} in cluster {parameters.get('cluster', 'default')}"
-        self._pace.acquire()
-        if start_until and self._clock.now() > start_until:
-            raise LaunchUnknown(f"{subject}: this tick stood still, the claim may be another's now")
+        self._pace.acquire(start_until)
         with answers(subject, LaunchUnknown, self._runs_own(request)):
             return read_answer(self._ask(parameters), subject)
 

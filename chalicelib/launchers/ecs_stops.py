@@ -70,10 +70,7 @@ def read_stop(task: Document) -> Stop:
 
 
 def _tell(
-    task: Document,
-    containers: Iterable[Document],
-    reason_limit: int = FOREIGN_TEXT_LIMIT,
-    container_limit: int = 120,
+    task: Document, containers: Iterable[Document], reason_limit: int = FOREIGN_TEXT_LIMIT, container_limit: int = 120
 ) -> str:
     """What ECS says of a stop, with so many characters of its reason and of each container's."""
     reason = str(task.get("stoppedReason") or "no reason given")

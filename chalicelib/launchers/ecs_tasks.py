@@ -11,7 +11,7 @@ from chalicelib.builders.ecs_launch import AGENT_TAG, STARTED_BY, tag_text
 from chalicelib.errors import LaunchError, LaunchForbidden, LaunchUnknown
 from chalicelib.flow_runs import Document, Place
 from chalicelib.launchers.aws import AwsClients
-from chalicelib.launchers.ecs_answers import answers
+from chalicelib.launchers.aws_answers import answers
 from chalicelib.launchers.ecs_stops import answer_of_stop, read_stop, stopped_tasks
 from chalicelib.sightings import Sighting
 

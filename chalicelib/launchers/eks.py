@@ -12,7 +12,7 @@ from typing import Any
 from chalicelib.errors import LaunchDeferred, LaunchForbidden, LaunchRejected
 from chalicelib.flow_runs import Document
 from chalicelib.launchers.aws import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS, AwsClients
-from chalicelib.launchers.ecs_answers import answers
+from chalicelib.launchers.aws_answers import answers
 from chalicelib.ports import Clock
 
 TOKEN_SECONDS = 10 * 60.0

@@ -97,9 +97,7 @@ class KubernetesLauncher:
     def _create(self, job: Document, start_until: datetime | None) -> bool:
         """Make a Job; False when there is one of its name."""
         subject = f"Creating Job {job['metadata']['name']} in namespace {self._defaults.namespace}"
-        self._pace.acquire()
-        if start_until and self._clock.now() > start_until:
-            raise LaunchUnknown(f"{subject}: this tick stood still, the claim may be another's now")
+        self._pace.acquire(start_until)
         try:
             self.api.ask("POST", self._jobs, subject, json=job, params={"fieldValidation": "Strict"})
         except AlreadyThere:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from chalicelib.errors import LaunchDeferred, LaunchError, LaunchForbidden, LaunchRejected, LaunchUnknown, shorten
 from chalicelib.launchers.pacing import Throttled
+from chalicelib.launchers.rulings import Ruling, by_name, by_text
 
 
 class AlreadyThere(LaunchUnknown):
@@ -21,13 +22,6 @@ class AlreadyThere(LaunchUnknown):
 
 class JobGone(LaunchRejected):
     """There is no such Job (any more)."""
-
-
-class Ruling(NamedTuple):
-    """The answer, and what to do about it."""
-
-    answer: type[LaunchError]
-    advice: str = ""
 
 
 _REFUSED = Ruling(LaunchRejected)
@@ -49,7 +43,7 @@ _REASONS = {
     Ruling(AlreadyThere): "AlreadyExists",
     _AWAY: "ServerTimeout StoreReadError Timeout InternalError ServiceUnavailable",
 }
-REASONS = {reason: ruling for ruling, reasons in _REASONS.items() for reason in reasons.split()}
+REASONS = by_name(_REASONS)
 """The answer to each StatusReason of https://pkg.go.dev/k8s.io/apimachinery/pkg/apis/meta/v1#StatusReason that is one.
 
 Where the reason is Unknown, empty or new, the status code decides.
@@ -80,7 +74,7 @@ _EXCEPTIONS = {
     # Raised before a request is sent, by what makes its token: a plug-in of a kubeconfig, or a file of the pod's.
     Ruling(LaunchForbidden, "check the sign-in of the kubeconfig"): "ConfigError FileNotFoundError PermissionError",
 }
-EXCEPTIONS = {name: ruling for ruling, names in _EXCEPTIONS.items() for name in names.split()}
+EXCEPTIONS = by_name(_EXCEPTIONS)
 """The answer to errors of lightkube and its HTTP client; every other one, such as time-outs and cuts, is unknown."""
 
 
@@ -94,7 +88,7 @@ def classify(code: int, body: Any, headers: Mapping[str, str], subject: str) -> 
     reason = str(status.get("reason") or "")
     text = str(status.get("message") or (body if isinstance(body, str) else "") or "no reason given")
     ruling = _rule(code, reason, text, bool(status))
-    answer = _say(ruling, subject, f"{code} {reason}".strip(), text)
+    answer = ruling.say(subject, f"{f'{code} {reason}'.strip()}: {shorten(text)}")
     if isinstance(answer, Throttled):
         answer.retry_after_seconds = _retry_after_seconds(status, headers)
     return answer
@@ -107,8 +101,7 @@ def _rule(code: int, reason: str, text: str, is_kubernetes: bool) -> Ruling:
     if not is_kubernetes:
         # Something before the API spoke, such as a proxy: who knows what it has let through.
         return _AWAY
-    by_text = next((ruling for pattern, ruling in TEXTS if re.search(pattern, text)), None)
-    if ruling := by_text or REASONS.get(reason):
+    if ruling := by_text(TEXTS, text) or REASONS.get(reason):
         return ruling
     # An unheard-of 4xx is a decision that the same Job will meet again.
     return _REFUSED if 400 <= code < 500 and code != 408 else _AWAY
@@ -130,8 +123,4 @@ def classify_exception(error: Exception, subject: str) -> LaunchError:
     shown = verification or error
     names = [kind.__name__ for kind in type(shown).__mro__]
     ruling = next((EXCEPTIONS[name] for name in names if name in EXCEPTIONS), _AWAY)
-    return _say(ruling, subject, names[0], str(shown) or "no answer")
-
-
-def _say(ruling: Ruling, subject: str, what: str, text: str) -> LaunchError:
-    return ruling.answer(f"{subject}: {what}: {shorten(text)}" + (f" ({ruling.advice})" if ruling.advice else ""))
+    return ruling.say(subject, f"{names[0]}: {shorten(str(shown) or 'no answer')}")

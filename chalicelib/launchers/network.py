@@ -7,7 +7,7 @@ from typing import Any
 
 from chalicelib.errors import LaunchForbidden
 from chalicelib.flow_runs import Document
-from chalicelib.launchers.ecs_answers import answers
+from chalicelib.launchers.aws_answers import answers
 
 SUBNETS_LIMIT = 16
 """How many subnets an awsvpcConfiguration takes, as AWS documents it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from typing import TypeVar
 
 from chalicelib.errors import LaunchDeferred, LaunchError, LaunchUnknown
@@ -53,14 +54,16 @@ class Pace:
         self._filled_at = clock.now()
         self._complaint_seconds = COMPLAINT_SECONDS  # since the last one that counted
 
-    def acquire(self) -> None:
-        """Return when one more launch may go; blocks until then."""
+    def acquire(self, start_until: datetime | None = None) -> None:
+        """Return when one more launch may go; blocks until then. Raises LaunchUnknown when it is too late for it."""
         with self._lock:
-            if self._fill():
-                return
-            self._tokens -= 1
-            wait_seconds = -self._tokens / self._rate
+            wait_seconds = 0.0
+            if not self._fill():
+                self._tokens -= 1
+                wait_seconds = -self._tokens / self._rate
         self._clock.sleep(wait_seconds)
+        if start_until and self._clock.now() > start_until:
+            raise LaunchUnknown("This tick stood still, the claim may be another's now")
 
     def slow_down(self) -> None:
         """The platform says that launches come too fast."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from chalicelib.errors import LaunchForbidden, LaunchRejected, UnsupportedRun
 from chalicelib.flow_runs import Document
-from chalicelib.launchers.ecs_answers import DefinitionGone, answers
+from chalicelib.launchers.aws_answers import DefinitionGone, answers
 
 
 class TaskDefinitions:

@@ -16,7 +16,7 @@ from typing import Any
 
 from chalicelib.errors import LaunchError, LaunchForbidden, LaunchRejected, SettingsError, UnsupportedRun, shorten
 from chalicelib.flow_runs import Document
-from chalicelib.launchers.ecs_answers import answers
+from chalicelib.launchers.aws_answers import answers
 
 TEMPLATE_LIMIT = 256 * 1024
 """Bytes of the largest template that is read, and how large it may be once its aliases are written out."""

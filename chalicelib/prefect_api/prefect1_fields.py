@@ -43,9 +43,7 @@ def runs_in_queue(tenant_id: str, labels: Sequence[str], before: datetime) -> Ro
     """The ids of at most 25 runs that are ready; asking reserves nothing."""
     given = {"tenant_id": tenant_id, "labels": list(labels), "before": before.isoformat()}
     return RootField(
-        "queue",
-        "get_runs_in_queue(input: $queue) { flow_run_ids }",
-        {"queue": ("get_runs_in_queue_input!", given)},
+        "queue", "get_runs_in_queue(input: $queue) { flow_run_ids }", {"queue": ("get_runs_in_queue_input!", given)}
     )
 
 

@@ -64,7 +64,7 @@ def test_every_option_of_prefects_ecs_agent_is_understood() -> None:
     )
     line = read_command_line(typed.split())
     settings = load_settings({}, line.flags)
-    assert (line.command, line.platform, line.dry_run) == ("start", "ecs", False)
+    assert (line.command, line.platform, line.own) == ("start", "ecs", {})
     assert (settings.labels, settings.env_vars) == (("a", "b"), {"A": "1", "B": "x=y"})
     assert (settings.max_polls, settings.log_level, settings.send_flow_run_logs) == (2, "DEBUG", False)
     assert (settings.cluster, settings.launch_type, settings.name) == ("c", "EC2", "n")
@@ -101,10 +101,10 @@ def test_an_option_that_is_not_given_leaves_the_environment_alone() -> None:
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ("fly", "the following arguments are required: PLATFORM"),
+        ("fly", "a command and a platform are needed"),
         ("fly ecs", "on ECS and Kubernetes only: write start ecs, tick ecs, start kubernetes"),
-        ("start", "the following arguments are required: PLATFORM (prefect-agent -h shows the commands"),
-        ("start --label dev", "the following arguments are required: PLATFORM"),
+        ("start", "a command and a platform are needed; this agent"),
+        ("start --label dev", "a command and a platform are needed"),
         ("start local", "on ECS and Kubernetes only: write start ecs, tick ecs, start kubernetes"),
         (f"start {CANARY}", "no such command"),
         (f"start --kee {CANARY} ecs", "--kee is not an option; did you mean --key?"),

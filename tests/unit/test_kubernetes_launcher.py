@@ -18,6 +18,7 @@ import pytest
 from chalicelib.builders.flow_container import ContainerSettings
 from chalicelib.builders.kubernetes_defaults import KubernetesDefaults, built_in_job
 from chalicelib.builders.kubernetes_job import FLOW_RUN_LABEL, job_name
+from chalicelib.cli.install import RULES
 from chalicelib.errors import (
     LaunchDeferred,
     LaunchError,
@@ -529,4 +530,15 @@ def test_an_agent_of_one_platform_pays_for_no_other(platform: str, other: str) -
     heavy, foreign = done.stdout.splitlines()
     assert heavy == "[]"
     # What AWS answers is told by one table, wherever it was asked.
-    assert foreign in ("[]", "['chalicelib.launchers.ecs_answers']")
+    assert foreign in ("[]", "['chalicelib.launchers.aws_answers']")
+
+
+def test_the_role_that_install_prints_allows_all_that_is_asked_and_nothing_else(
+    server: KubernetesServer, launcher: KubernetesLauncher
+) -> None:
+    launch(launcher, 1)
+    launch(launcher, 2, job_template=template(suspend=True))
+    for sighting in launcher.list_alive():
+        launcher.stop(sighting, "enough")
+    asked = {(call.verb, call.resource) for call in server.calls}
+    assert asked == {(verb, resource) for rule in RULES for resource in rule["resources"] for verb in rule["verbs"]}

@@ -13,8 +13,8 @@ from chalicelib.errors import PrefectRejected, PrefectUnauthorized, PrefectUnrea
 from chalicelib.flow_runs import Claim, FlowRun, Place
 from chalicelib.outcomes import Answer, Outcome
 from chalicelib.prefect_api.prefect1 import FAULT_PAUSE_SECONDS, Prefect1API
-from chalicelib.prefect_api.prefect1_launches import ORPHAN_AGE_SECONDS
 from chalicelib.prefect_api.prefect1_fields import write_log
+from chalicelib.prefect_api.prefect1_launches import ORPHAN_AGE_SECONDS
 from tests.doubles.clock import TurnedClock
 from tests.doubles.prefect1 import Prefect1Server
 from tests.prefect1_agents import make_api

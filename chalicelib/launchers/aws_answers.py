@@ -11,28 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
-from chalicelib.errors import (
-    LaunchDeferred,
-    LaunchError,
-    LaunchForbidden,
-    LaunchRejected,
-    LaunchUnknown,
-    shorten,
-)
+from chalicelib.errors import LaunchDeferred, LaunchError, LaunchForbidden, LaunchRejected, LaunchUnknown, shorten
 from chalicelib.launchers.pacing import Throttled
+from chalicelib.launchers.rulings import Ruling, by_name, by_text
 
 
 class DefinitionGone(LaunchRejected):
     """The task definition is not there or INACTIVE; one of the agent's own can be registered again."""
-
-
-class Ruling(NamedTuple):
-    """The answer, and what to do about it."""
-
-    answer: type[LaunchError]
-    advice: str = ""
 
 
 _SIGN_IN = Ruling(LaunchForbidden, "check the agent's AWS credentials")
@@ -71,7 +58,7 @@ _CODES = {
         InternalError InternalFailure InternalServerException RequestAbortedException RequestTimeout
         RequestTimeoutException ServerException ServiceUnavailable ServiceUnavailableException""",
 }
-CODES = {code: ruling for ruling, codes in _CODES.items() for code in codes.split()}
+CODES = by_name(_CODES)
 """The answer to each error code of the operations that are used here."""
 
 _EXCEPTIONS = {
@@ -85,7 +72,7 @@ _EXCEPTIONS = {
     Ruling(LaunchDeferred, "AWS cannot be reached: check the region, the function's subnets, endpoints and proxy"): """
         ConnectTimeoutError EndpointConnectionError ProxyConnectionError""",
 }
-EXCEPTIONS = {name: ruling for ruling, names in _EXCEPTIONS.items() for name in names.split()}
+EXCEPTIONS = by_name(_EXCEPTIONS)
 """The answer to errors that botocore raises itself; every other one, such as time-outs and cuts, is unknown."""
 
 TEXTS: tuple[tuple[str, Ruling], ...] = (
@@ -147,7 +134,7 @@ def classify(error: Exception, subject: str, runs_own: Set[str] = frozenset()) -
         ruling = Ruling(LaunchRejected, advice)
     elif code in runs_own:
         ruling = Ruling(LaunchRejected, ruling.advice)
-    return _say(ruling, subject, f"{code}: {shorten(text)}")
+    return ruling.say(subject, f"{code}: {shorten(text)}")
 
 
 def _read(error: Exception) -> tuple[str, str, Ruling]:
@@ -163,8 +150,8 @@ def _read(error: Exception) -> tuple[str, str, Ruling]:
 
 
 def _rule(code: str, text: str, status: int) -> Ruling:
-    by_text = _rule_by_text(text) if status < 500 else None
-    if ruling := by_text or CODES.get(code):
+    found = by_text(TEXTS, text) if status < 500 else None
+    if ruling := found or CODES.get(code):
         return ruling
     if status == 429:
         return _TOO_FAST
@@ -174,18 +161,10 @@ def _rule(code: str, text: str, status: int) -> Ruling:
     return _REFUSED if has_decided else _AWAY
 
 
-def _rule_by_text(text: str) -> Ruling | None:
-    return next((ruling for pattern, ruling in TEXTS if re.search(pattern, text)), None)
-
-
 def classify_failure(reason: str, subject: str, detail: str = "") -> LaunchError:
     """The answer that an entry of `failures` is: it comes with HTTP 200, and nothing was started.
 
     A reason that nobody has heard of is for now.
     """
-    ruling = _rule_by_text(reason) or Ruling(LaunchDeferred)
-    return _say(ruling, subject, shorten(f"{reason}: {detail}" if detail else reason))
-
-
-def _say(ruling: Ruling, subject: str, text: str) -> LaunchError:
-    return ruling.answer(f"{subject}: {text}" + (f" ({ruling.advice})" if ruling.advice else ""))
+    ruling = by_text(TEXTS, reason) or Ruling(LaunchDeferred)
+    return ruling.say(subject, shorten(f"{reason}: {detail}" if detail else reason))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.errors import LaunchDeferred, LaunchError, LaunchForbidden, LaunchRejected, LaunchUnknown
-from chalicelib.launchers.ecs_answers import (
+from chalicelib.launchers.aws_answers import (
     CODES,
     EXCEPTIONS,
     DefinitionGone,
