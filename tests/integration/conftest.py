@@ -12,6 +12,8 @@ from tests.doubles.ecs import EcsServer
 from tests.doubles.prefect1 import Prefect1Server
 from tests.integration.lambdas import Lambdas
 
+pytest.register_assert_rewrite("tests.integration.launched", "tests.integration.stage", "tests.integration.account")
+
 REGION = "us-east-1"
 
 
