@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bench.drain import measure_drain
 from bench.hardship import measure_kills, measure_limits
+from bench.kubernetes import RUNS, measure_kubernetes
 from bench.outcomes import measure_outcomes
 from bench.results import Result, render
 from bench.start import measure_start
@@ -20,11 +21,12 @@ MEASUREMENTS: Mapping[str, tuple[str, Callable[[], list[Result]]]] = {
     "batch": ("25 due runs of 3 distinct definitions", measure_batch),
     "start": ("Start of the process to its first poll", measure_start),
     "drain": ("200 due runs, 30 ms a request, no pacing", measure_drain),
+    "kubernetes": (f"{RUNS:,} due runs as Jobs, 30 ms a request, no pacing", measure_kubernetes),
     "limits": ("1,000 due runs under AWS's documented limits", measure_limits),
     "kills": ("200 due runs, and a process that is killed 30 times", measure_kills),
     "outcomes": ("The same outcome, one process or a new one for each tick", measure_outcomes),
 }
-BESIDE_PREFECT1 = ("start", "drain")
+BESIDE_PREFECT1 = ("start", "drain", "kubernetes")
 
 
 def main(names: Sequence[str]) -> int:

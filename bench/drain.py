@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.results import Result
-from bench.surroundings import Surroundings, surroundings, wait_until
+from bench.surroundings import EcsSurroundings, Surroundings, surroundings, wait_until
 
 RUNS, IMAGES, ROUND_TRIP_SECONDS = 200, 3, 0.03
 UNPACED = {"AGENT_LAUNCHES_PER_SECOND": "0"}
@@ -31,15 +31,15 @@ class Drain:
 def measure_drain() -> list[Result]:
     """200 due runs at 30 ms a request, to Prefect and ECS alike, without pacing."""
     drains = [
-        _drain("one process (start)", lambda place: _keep_running(place, place.ours)),
-        _drain("a process per tick of 10 s", _tick_repeatedly),
-        _drain("a process per tick of 3 s", lambda place: _tick_repeatedly(place, **SHORT_TICKS)),
-        _drain("prefect 1.4.1", lambda place: _keep_running(place, place.prefects)),
+        _drain("one process (start)", lambda place: keep_running(place, place.ours)),
+        _drain("a process per tick of 10 s", tick_repeatedly),
+        _drain("a process per tick of 3 s", lambda place: tick_repeatedly(place, **SHORT_TICKS)),
+        _drain("prefect 1.4.1", lambda place: keep_running(place, place.prefects)),
     ]
     return [result for drain in drains for result in _results(drain, drains[-1])]
 
 
-def _drain(name: str, serve: Callable[[Surroundings], int]) -> Drain:
+def _drain(name: str, serve: Callable[[EcsSurroundings], int]) -> Drain:
     with surroundings(ROUND_TRIP_SECONDS) as place:
         place.add_due_runs(RUNS, IMAGES)
         begun = time.monotonic()
@@ -50,19 +50,22 @@ def _drain(name: str, serve: Callable[[Surroundings], int]) -> Drain:
         return Drain(name, seconds, (moments[-1] - moments[0]).total_seconds(), len(moments), registrations, processes)
 
 
-def _is_drained(place: Surroundings) -> bool:
-    return place.signs_of_launch() >= RUNS
+def is_drained(place: Surroundings) -> bool:
+    """Whether every run was launched or refused, and its log says so."""
+    return place.signs_of_launch() >= len(place.run_ids)
 
 
-def _keep_running(place: Surroundings, command: Sequence[str]) -> int:
+def keep_running(place: Surroundings, command: Sequence[str]) -> int:
+    """Let one process serve all runs; the number of processes."""
     with place.running(command, **UNPACED) as process:
-        wait_until(lambda: _is_drained(place), process)
+        wait_until(lambda: is_drained(place), process)
     return 1
 
 
-def _tick_repeatedly(place: Surroundings, **more: str) -> int:
+def tick_repeatedly(place: Surroundings, **more: str) -> int:
+    """Let each tick be a process, until all runs are served; the number of processes."""
     processes = 0
-    while not _is_drained(place):
+    while not is_drained(place):
         place.run(place.our_tick, **UNPACED, **more)
         processes += 1
     return processes

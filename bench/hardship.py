@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from bench.results import Result, at_most, exactly
-from bench.surroundings import Surroundings, surroundings, wait_until
+from bench.surroundings import EcsSurroundings, surroundings, wait_until
 
 LIMITED_RUNS, KILLED_RUNS, KILLS = 1000, 200, 30
 POSSIBLE_SECONDS = 49.0
@@ -40,7 +40,7 @@ def measure_kills() -> list[Result]:
     ]
 
 
-def _limited(name: str, serve: Callable[[Surroundings, int], None]) -> list[Result]:
+def _limited(name: str, serve: Callable[[EcsSurroundings, int], None]) -> list[Result]:
     with surroundings() as place:
         place.ecs.throttles.add_documented()
         run_ids = place.add_due_runs(LIMITED_RUNS, images=3)
@@ -53,7 +53,7 @@ def _limited(name: str, serve: Callable[[Surroundings, int], None]) -> list[Resu
         ]
 
 
-def _killed(name: str, command: Callable[[Surroundings], list[str]]) -> list[Result]:
+def _killed(name: str, command: Callable[[EcsSurroundings], list[str]]) -> list[Result]:
     chance = random.Random(1)
     with surroundings(round_trip_seconds=0.03, clock=LateClock()) as place:
         run_ids = place.add_due_runs(KILLED_RUNS, images=3)
@@ -66,17 +66,17 @@ def _killed(name: str, command: Callable[[Surroundings], list[str]]) -> list[Res
         return [Result(f"{name}: kills, runs left after the last", f"{KILLS}, {left}"), *_account(place, run_ids)]
 
 
-def _keep_running(place: Surroundings, count: int) -> None:
+def _keep_running(place: EcsSurroundings, count: int) -> None:
     with place.running(place.ours) as process:
         wait_until(lambda: place.runs_with_sign() >= count, process)
 
 
-def _tick_repeatedly(place: Surroundings, count: int) -> None:
+def _tick_repeatedly(place: EcsSurroundings, count: int) -> None:
     while place.runs_with_sign() < count:
         place.run(place.our_tick)
 
 
-def _account(place: Surroundings, run_ids: list[str]) -> list[Result]:
+def _account(place: EcsSurroundings, run_ids: list[str]) -> list[Result]:
     states = Counter(str(place.prefect.flow_run(run_id)["state"]) for run_id in run_ids)
     tasks = Counter(str(task["startedBy"]) for task in place.ecs.tasks())
     return [

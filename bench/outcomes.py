@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 
 from bench.results import Result
-from bench.surroundings import LABEL, Surroundings, ecs_run, surroundings, wait_until
+from bench.surroundings import LABEL, EcsSurroundings, ecs_run, surroundings, wait_until
 
 BATCHES = 3
 RETRY_AGE_SECONDS = 10
@@ -30,7 +30,7 @@ Outcomes = dict[str, tuple[tuple[str, ...], tuple[str, ...], int]]
 class Served:
     """The runs that one agent is given batch by batch, the same for every agent."""
 
-    def __init__(self, place: Surroundings) -> None:
+    def __init__(self, place: EcsSurroundings) -> None:
         self.place = place
         self._runs: dict[str, tuple[str, str]] = {}
         place.ecs.faults.add(
@@ -82,7 +82,7 @@ def measure_outcomes() -> list[Result]:
     ]
 
 
-def _serve(agent: Callable[[Surroundings], AbstractContextManager[Callable[[Served], None]]]) -> Outcomes:
+def _serve(agent: Callable[[EcsSurroundings], AbstractContextManager[Callable[[Served], None]]]) -> Outcomes:
     with surroundings() as place, agent(place) as settle:
         served = Served(place)
         for number in range(BATCHES):
@@ -92,11 +92,11 @@ def _serve(agent: Callable[[Surroundings], AbstractContextManager[Callable[[Serv
 
 
 @contextmanager
-def _one_process(place: Surroundings) -> Iterator[Callable[[Served], None]]:
+def _one_process(place: EcsSurroundings) -> Iterator[Callable[[Served], None]]:
     with place.running(place.ours) as process:
         yield lambda served: wait_until(lambda: served.is_settled, process)
 
 
 @contextmanager
-def _new_processes(place: Surroundings) -> Iterator[Callable[[Served], None]]:
+def _new_processes(place: EcsSurroundings) -> Iterator[Callable[[Served], None]]:
     yield lambda _served: place.run(place.our_tick)

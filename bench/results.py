@@ -21,6 +21,11 @@ def at_most(what: str, measured: float, limit: float, unit: str = "") -> Result:
     return Result(what, f"{measured:g}{unit}", f"at most {limit:g}{unit}", measured <= limit)
 
 
+def at_least(what: str, measured: float, limit: float, unit: str = "") -> Result:
+    """A number that is promised to reach a limit."""
+    return Result(what, f"{measured:.3g}{unit}", f"at least {limit:g}{unit}", measured >= limit)
+
+
 def exactly(what: str, measured: int, promised: int) -> Result:
     """A count that is promised."""
     return Result(what, str(measured), str(promised), measured == promised)

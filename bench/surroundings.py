@@ -30,22 +30,17 @@ class TookTooLong(Exception):
 
 
 class Surroundings:
-    """One Prefect API and one ECS, a directory for files, and the ways to run a program on them."""
+    """One Prefect API, a directory that is everybody's home, and the ways to run a program there."""
 
-    def __init__(self, prefect: Prefect1Server, ecs: EcsServer, directory: Path) -> None:
+    platform: str
+    """What agents are started for."""
+
+    def __init__(self, prefect: Prefect1Server, directory: Path) -> None:
         self.prefect = prefect
-        self.ecs = ecs
-        self._run_ids: list[str] = []
-        self.arguments_file = directory / "run_task.yaml"
-        self.arguments_file.write_text(json.dumps(NETWORK))
+        self.run_ids: list[str] = []
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(directory),
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_ENDPOINT_URL_ECS": ecs.url,
             "PREFECT__BACKEND": "server",
             "PREFECT__CLOUD__API": prefect.url,
             "PREFECT__SERVER__TELEMETRY__ENABLED": "false",
@@ -54,20 +49,25 @@ class Surroundings:
     @property
     def ours(self) -> list[str]:
         """The command that an operator types, as far as the options that both agents have."""
-        return [str(Path(sys.executable).with_name("prefect-agent")), "start", "ecs", *self._options()]
+        return [str(Path(sys.executable).with_name("prefect-agent")), "start", self.platform, *self.options()]
 
     @property
     def our_tick(self) -> list[str]:
         """One tick in a process of its own."""
-        return [str(Path(sys.executable).with_name("prefect-agent")), "tick", "ecs", *self._options()]
+        return [str(Path(sys.executable).with_name("prefect-agent")), "tick", self.platform, *self.options()]
 
     @property
     def prefects(self) -> list[str]:
         """The same with the real agent."""
-        return [str(PREFECT1.with_name("prefect")), "agent", "ecs", "start", *self._options()]
+        return [str(PREFECT1.with_name("prefect")), "agent", self.platform, "start", *self.options()]
 
-    def _options(self) -> list[str]:
-        return ["--label", LABEL, "--cluster", CLUSTER, "--run-task-kwargs", str(self.arguments_file)]
+    def options(self) -> list[str]:
+        """The options of every agent."""
+        return ["--label", LABEL]
+
+    def run_config(self, image: str) -> dict[str, Any]:
+        """A run config that both agents understand."""
+        raise NotImplementedError
 
     @contextmanager
     def running(self, command: Sequence[str], **more: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -106,20 +106,51 @@ class Surroundings:
 
     def runs_with_sign(self) -> int:
         """How many runs the log says were launched."""
-        return sum(bool(self.prefect.logs(run_id)) for run_id in self._run_ids)
+        return sum(bool(self.prefect.logs(run_id)) for run_id in self.run_ids)
 
     def add_due_runs(self, count: int, images: int) -> list[str]:
         """So many due flow runs, in turn of so many images."""
         flow_id = self.prefect.add_flow("bench", storage={"type": "Module", "__version__": "1.4.1", "module": "flows"})
-        self._run_ids = [
-            self.prefect.add_flow_run(flow_id, run_config=ecs_run(f"flows:{number % images}"), labels=[LABEL])
+        self.run_ids = [
+            self.prefect.add_flow_run(flow_id, run_config=self.run_config(f"flows:{number % images}"), labels=[LABEL])
             for number in range(count)
         ]
-        return self._run_ids
+        return self.run_ids
 
     def forget(self) -> None:
         """Begin all counts anew."""
         self.prefect.forget_requests()
+
+
+class EcsSurroundings(Surroundings):
+    """Surroundings with one ECS."""
+
+    platform = "ecs"
+
+    def __init__(self, prefect: Prefect1Server, ecs: EcsServer, directory: Path) -> None:
+        super().__init__(prefect, directory)
+        self.ecs = ecs
+        self.arguments_file = directory / "run_task.yaml"
+        self.arguments_file.write_text(json.dumps(NETWORK))
+        self.environment |= {
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_ENDPOINT_URL_ECS": ecs.url,
+        }
+
+    def options(self) -> list[str]:
+        """Those of ECS too."""
+        return [*super().options(), "--cluster", CLUSTER, "--run-task-kwargs", str(self.arguments_file)]
+
+    def run_config(self, image: str) -> dict[str, Any]:
+        """An ECSRun."""
+        return ecs_run(image)
+
+    def forget(self) -> None:
+        """Begin all counts anew."""
+        super().forget()
         self.ecs.forget_calls()
 
 
@@ -129,13 +160,13 @@ def ecs_run(image: str) -> dict[str, Any]:
 
 
 @contextmanager
-def surroundings(round_trip_seconds: float = 0.0, clock: Clock | None = None) -> Iterator[Surroundings]:
+def surroundings(round_trip_seconds: float = 0.0, clock: Clock | None = None) -> Iterator[EcsSurroundings]:
     """Fresh ones, stopped afterwards; `clock` is Prefect's."""
     with ExitStack() as stack:
         prefect = stack.enter_context(Prefect1Server(clock, round_trip_seconds))
         ecs = stack.enter_context(EcsServer(clusters=(CLUSTER,), round_trip_seconds=round_trip_seconds))
         directory = stack.enter_context(tempfile.TemporaryDirectory())
-        yield Surroundings(prefect, ecs, Path(directory))
+        yield EcsSurroundings(prefect, ecs, Path(directory))
 
 
 def wait_until(is_so: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:

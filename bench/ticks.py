@@ -10,7 +10,7 @@ from moto.server import ThreadedMotoServer
 
 from bench.container import LambdaContainer
 from bench.results import Result, at_most, exactly
-from bench.surroundings import Surroundings, surroundings
+from bench.surroundings import EcsSurroundings, surroundings
 
 IDLE_TICKS = 5
 MEMORY_MB = 45
@@ -76,7 +76,7 @@ def measure_batch() -> list[Result]:
         return [exactly("runs launched", launched, 25), *_batch_costs(place)]
 
 
-def _batch_costs(place: Surroundings) -> list[Result]:
+def _batch_costs(place: EcsSurroundings) -> list[Result]:
     return [
         exactly("requests to Prefect", len(place.requests()), 4),
         exactly("RunTask", place.ecs.count("RunTask"), 25),
