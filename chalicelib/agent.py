@@ -18,13 +18,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from chalicelib.errors import LaunchUnknown, PrefectError
-from chalicelib.flow_runs import Claim, FlowRun
+from chalicelib.flow_runs import Claim
 from chalicelib.launches import Launches
-from chalicelib.outcomes import Answer, Build, Outcome, TickReport
+from chalicelib.outcomes import Answer, Build, Due, Outcome, TickReport
 from chalicelib.ports import Clock, Launcher, PrefectAPI
 from chalicelib.sightings import Own
 from chalicelib.sweep import Manners, Sweep
@@ -61,14 +62,12 @@ class Agent:
         last_claim = deadline - timedelta(seconds=CLAIM_MARGIN_SECONDS)
         own = self._find_own(report) if recovers else Own()
         outcomes = self._recover(own.orphans, last_claim, report) if own.orphans else []
-        due = self.prefect.record_and_poll(outcomes, last_claim)
-        while (runs := report.untried(due)) and self.clock.now() < last_claim and not report.agent_fault:
-            try:
-                outcomes = self._submit_ready(runs, last_claim, report)
-                due = self.prefect.record_and_poll(outcomes, last_claim)
-            except PrefectError as error:
-                report.errors.append(str(error))
-                break
+        due = self._poll(outcomes, last_claim)
+        try:
+            while (goes_on := self._may_claim(due, last_claim, report)) or due.unrecorded:
+                due = self._submit(due, last_claim, report) if goes_on else self._poll(due.unrecorded, last_claim)
+        except PrefectError as error:
+            report.errors.append(str(error))
         if recovers:
             self.sweep.run(own.launched, report)
         return report
@@ -106,26 +105,56 @@ class Agent:
         chosen = orphans[: self._room(last_claim)]
         report.recovered = len(chosen)
         builds = [self.launches.build(claim.run, claim) for claim in chosen]
-        return self._settle([*self.launches.refuse(builds), *self.launches.launch_all(builds, read_at)], report)
+        launching = self.launches.begin(builds, read_at)
+        return self._settle([*self.launches.refuse(builds), *(launch.result() for launch in launching)], report)
 
-    def _submit_ready(self, runs: Sequence[FlowRun], last_claim: datetime, report: TickReport) -> list[Outcome]:
-        """Submit the runs whose time has come; while none has, wait for the first, which is then read again."""
-        read_at = self.clock.now()
-        ready = [run for run in runs if run.start_time <= read_at]
+    def _poll(self, outcomes: Sequence[Outcome], last_claim: datetime) -> Due:
+        """Record these outcomes and read what is due."""
+        runs = self.prefect.record_and_poll(outcomes, last_claim)
+        return Due(runs, self.clock.now())
+
+    def _may_claim(self, due: Due, last_claim: datetime, report: TickReport) -> bool:
+        """Whether something new is due, read a moment ago, and there is time for it."""
+        is_fresh = self._age_seconds(due.read_at) <= READING_AGE_LIMIT_SECONDS / 2
+        is_in_time = self.clock.now() < last_claim and not report.agent_fault
+        return is_fresh and is_in_time and bool(report.untried(due.runs))
+
+    def _submit(self, due: Due, last_claim: datetime, report: TickReport) -> Due:
+        """Submit what is due and read what is due next; in a backlog that is read while the launches are under way."""
+        is_backlog = report.claimed > 0
+        refused, launching = self._submit_ready(due, last_claim, report)
+        if not (is_backlog and launching):
+            outcomes = self._settle([*refused, *(launch.result() for launch in launching)], report)
+            return self._poll([*due.unrecorded, *outcomes], last_claim)
+        try:
+            following = self._poll(due.unrecorded, last_claim)
+        finally:
+            outcomes = self._settle([*refused, *(launch.result() for launch in launching)], report)
+        return replace(following, unrecorded=tuple(outcomes))
+
+    def _submit_ready(
+        self, due: Due, last_claim: datetime, report: TickReport
+    ) -> tuple[list[Outcome], list[Future[Outcome]]]:
+        """Claim the runs whose time has come: what is refused, and the launches under way.
+
+        While no time has come yet, it waits for the first, which is then read again.
+        """
+        now, runs = self.clock.now(), report.untried(due.runs)
+        ready = [run for run in runs if run.start_time <= now]
         if not ready:
-            self.clock.sleep((min(run.start_time for run in runs) - read_at).total_seconds())
-            return []
-        builds = self.launches.build_in_time(ready, read_at, READING_AGE_LIMIT_SECONDS / 2)
-        outcomes = self.launches.refuse(builds)
-        report.add_tried(outcome.run for outcome in outcomes)
-        if self._age_seconds(read_at) > READING_AGE_LIMIT_SECONDS:
+            self.clock.sleep((min(run.start_time for run in runs) - now).total_seconds())
+            return [], []
+        builds = self.launches.build_in_time(ready, due.read_at, READING_AGE_LIMIT_SECONDS / 2)
+        refused = self.launches.refuse(builds)
+        report.add_tried(outcome.run for outcome in refused)
+        if self._age_seconds(due.read_at) > READING_AGE_LIMIT_SECONDS:
             # The last one took the time. The others are read again, and are not to wait for it a second time.
             report.add_tried([builds[-1].run])
             report.errors.append(f"Building flow run {builds[-1].run.id} took too long")
-        elif not any(outcome.agent_fault for outcome in outcomes):
+        elif not any(outcome.agent_fault for outcome in refused):
             claimed_at = self.clock.now()
-            outcomes += self.launches.launch_all(self._claim(builds, last_claim, report), claimed_at)
-        return self._settle(outcomes, report)
+            return refused, self.launches.begin(self._claim(builds, last_claim, report), claimed_at)
+        return refused, []
 
     def _claim(self, builds: Sequence[Build], last_claim: datetime, report: TickReport) -> list[Build]:
         """Take as many runs as can be launched in time; those that became ours."""

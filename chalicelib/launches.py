@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,8 +23,8 @@ KEY_LIFE_SECONDS = 50 * 60
 HOLD_LIMIT_SECONDS = 30.0
 """A tick that stood still for longer may have lost its claims to recovery, or to Lazarus, meanwhile."""
 
-LAUNCH_THREADS = 16
-"""Launches under way at once. 20 a second, the most that Fargate sustains, need 6 at 0.3 s a launch."""
+LAUNCH_THREADS = 25
+"""Launches under way at once: a page of Prefect's queue. 20 a second, which Fargate sustains, need 6 at 0.3 s each."""
 
 
 class Launches:
@@ -78,15 +78,17 @@ class Launches:
             return replace(refusal, answer=answer, text=str(error), agent_fault=False, counts=False)
         return adopt(refusal.run, refusal.claim, alive) if alive else refusal
 
-    def launch_all(self, builds: Sequence[Build], held_since: datetime) -> list[Outcome]:
-        """Launch, in parallel, what is claimed and has a request; the claims were known to be ours at `held_since`."""
-        with ThreadPoolExecutor(LAUNCH_THREADS) as threads:
-            launches = [
-                threads.submit(self._launch, build.claim, build.request, held_since)
-                for build in builds
-                if build.claim and build.refusal is None
-            ]
-            return [launch.result() for launch in launches]
+    def begin(self, builds: Sequence[Build], held_since: datetime) -> list[Future[Outcome]]:
+        """Begin to launch, in parallel, what is claimed and has a request; the claims were ours at `held_since`."""
+        ready = [build for build in builds if build.claim and build.refusal is None]
+        if not ready:
+            return []
+        threads = ThreadPoolExecutor(LAUNCH_THREADS)
+        launches = [
+            threads.submit(self._launch, build.claim, build.request, held_since) for build in ready if build.claim
+        ]
+        threads.shutdown(wait=False)
+        return launches
 
     def _launch(self, claim: Claim, request: Any, held_since: datetime) -> Outcome:
         """Launch a claim that was known to be ours at `held_since`."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -56,6 +57,15 @@ class Build:
     claim: Claim | None = None
     request: Any = None
     refusal: Outcome | None = None
+
+
+@dataclass(frozen=True)
+class Due:
+    """What is due, when that was read, and what became of earlier runs and is still to be recorded."""
+
+    runs: Sequence[FlowRun]
+    read_at: datetime
+    unrecorded: Sequence[Outcome] = ()
 
 
 @dataclass

@@ -7,16 +7,17 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import boto3
 from moto.server import ThreadedMotoServer
 
 from tests.doubles.ecs import EcsServer
+from tests.doubles.eks import EksServer
+from tests.doubles.kubernetes import KubernetesServer
 from tests.doubles.prefect1 import CLOUD_KEY, Prefect1Server
 
-CLUSTER, AGENT, LABELS = "flows", "demo", ("dev", "etl")
-CADENCE_SECONDS = 6
-EXECUTION_ROLE = "arn:aws:iam::123456789012:role/execution"
+CLUSTER, EKS_CLUSTER, NAMESPACE = "flows", "main", "flows"
 API_KEY = CLOUD_KEY
 FOREIGN_PREFIXES = ("AWS_", "AGENT_", "PREFECT", "SCHEDULE")
 """What begins so in the caller's environment is about a real installation and does not reach the demo."""
@@ -24,27 +25,36 @@ FOREIGN_PREFIXES = ("AWS_", "AGENT_", "PREFECT", "SCHEDULE")
 
 @dataclass(frozen=True)
 class Parts:
-    """What the demo runs on; `environment` is what a stage's functions would find there."""
+    """What the demo runs on; `secret_arn` is the secret that holds the API key, `aws` the way to AWS's services."""
 
     prefect: Prefect1Server
     ecs: EcsServer
+    kubernetes: KubernetesServer
     queue_url: str
-    environment: dict[str, str]
+    secret_arn: str
+    aws: dict[str, str]
+
+    def tasks_of(self, run_id: str) -> list[dict[str, Any]]:
+        """The tasks that were started for a flow run."""
+        return [task for task in self.ecs.tasks() if task["startedBy"] == f"prefect/{run_id}"]
+
+    def jobs_of(self, run_id: str) -> list[dict[str, Any]]:
+        """The Jobs that were made for a flow run."""
+        label = "prefect.io/flow_run_id"
+        return [job for job in self.kubernetes.jobs() if job["metadata"]["labels"][label] == run_id]
 
 
 @contextmanager
 def embedded_parts() -> Iterator[Parts]:
-    """All parts running, and this process's environment set to them; afterwards as it was, and all stopped."""
+    """All parts running, and this process's environment led to them; afterwards as it was, and all stopped."""
     with ExitStack() as stack:
         prefect = stack.enter_context(Prefect1Server(cloud=True))
         ecs = stack.enter_context(EcsServer(clusters=(CLUSTER,)))
-        moto_url = stack.enter_context(_moto())
-        aws = _aws_environment(moto_url, ecs.url)
-        stack.enter_context(_environment(aws))
-        secret_arn, queue_url = _make_secret(), _make_queue()
-        agent = _agent_environment(prefect.url, secret_arn, queue_url)
-        stack.enter_context(_environment(aws | agent))
-        yield Parts(prefect, ecs, queue_url, aws | agent)
+        kubernetes = stack.enter_context(KubernetesServer(namespaces=(NAMESPACE,)))
+        eks = stack.enter_context(EksServer(kubernetes, EKS_CLUSTER))
+        aws = _aws_environment(stack.enter_context(_moto()), ecs.url, eks.url)
+        stack.enter_context(environment(aws))
+        yield Parts(prefect, ecs, kubernetes, _make_queue(), _make_secret(), aws)
 
 
 @contextmanager
@@ -61,7 +71,8 @@ def _moto() -> Iterator[str]:
 
 
 @contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """These variables, and of the caller's those that have nothing to do with an installation."""
     before = dict(os.environ)
     kept = {name: value for name, value in before.items() if not name.startswith(FOREIGN_PREFIXES)}
     _replace_environment(kept | variables)
@@ -76,7 +87,7 @@ def _replace_environment(variables: dict[str, str]) -> None:
     os.environ.update(variables)
 
 
-def _aws_environment(moto_url: str, ecs_url: str) -> dict[str, str]:
+def _aws_environment(moto_url: str, ecs_url: str, eks_url: str) -> dict[str, str]:
     return {
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -86,22 +97,9 @@ def _aws_environment(moto_url: str, ecs_url: str) -> dict[str, str]:
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_ENDPOINT_URL": moto_url,
         "AWS_ENDPOINT_URL_ECS": ecs_url,
+        "AWS_ENDPOINT_URL_EKS": eks_url,
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
-    }
-
-
-def _agent_environment(prefect_url: str, secret_arn: str, queue_url: str) -> dict[str, str]:
-    return {
-        "PREFECT__BACKEND": "cloud",
-        "PREFECT__CLOUD__API": prefect_url,
-        "PREFECT__CLOUD__API_KEY": secret_arn,
-        "PREFECT__CLOUD__AGENT__NAME": AGENT,
-        "PREFECT__CLOUD__AGENT__LABELS": f'["{LABELS[0]}", "{LABELS[1]}"]',
-        "AGENT_CLUSTER": CLUSTER,
-        "AGENT_EXECUTION_ROLE_ARN": EXECUTION_ROLE,
-        "AGENT_WAKEUP_QUEUE_URL": queue_url,
-        "AGENT_CADENCE_SECONDS": str(CADENCE_SECONDS),
     }
 
 

@@ -11,14 +11,18 @@ from demo.parts import Parts
 
 IMAGE = "prefecthq/prefect:1.4.1"
 SCARCE_IMAGE = "team/needs-much:1"
+MISSING_IMAGE = "team/not-there:1"
 MISSING_DEFINITION = "arn:aws:ecs:us-east-1:123456789012:task-definition/nightly:7"
 DUE_SECONDS = 3
 RETRY_AGE_SECONDS = 10
 """For how long the retry has been due; while it is younger than 3 s it is left to the flow run's own process."""
 
 NO_CAPACITY = "Capacity is unavailable at this time. Please try again later or in a different availability zone"
+NO_IMAGE = f"CannotPullContainerError: pull image manifest has been retried 1 time(s): {MISSING_IMAGE}: not found"
 
+ON_KUBERNETES = "Submitted to kubernetes:main/flows by agent 'demo-k8s' as {run_id}"
 ECS_RUN = {"type": "ECSRun", "image": IMAGE, "cpu": "512", "memory": "1024"}
+JOB_RUN = {"type": "KubernetesRun", "image": IMAGE, "cpu_request": "500m", "memory_request": "1Gi"}
 DOCKER_STORAGE = {
     "type": "Docker",
     "registry_url": "registry.example.com",
@@ -31,7 +35,8 @@ DOCKER_STORAGE = {
 class Kind:
     """One flow run of the scene, named for its kind; `state`, `has_task` and `says` (in its message) must come of it.
 
-    `retries` makes it a Running run with a task run whose retry is due.
+    A Job is a task too. `retries` makes it a Running run with a task run whose retry is due. Once it is launched its
+    task fails to start for the reason `fails_to_start`, or somebody cancels it while it runs: then its task must stop.
     """
 
     name: str
@@ -43,6 +48,13 @@ class Kind:
     storage: Mapping[str, Any] | None = None
     due_seconds: float = 0.0
     retries: bool = False
+    fails_to_start: str = ""
+    is_cancelled: bool = False
+
+    @property
+    def must_stop(self) -> bool:
+        """Whether its task must have stopped in the end."""
+        return bool(self.fails_to_start) or self.is_cancelled
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,8 @@ IN_THE_TICK = (
     Kind("Docker storage", "Submitted", True, "as {run_id}", run_config={"type": "ECSRun"}, storage=DOCKER_STORAGE),
     Kind(f"due in {DUE_SECONDS} s", "Submitted", True, "as {run_id}", run_config=ECS_RUN, due_seconds=DUE_SECONDS),
     Kind("retry of a task", "Running", True, "as {run_id}", run_config=ECS_RUN, retries=True),
+    Kind("KubernetesRun", "Submitted", True, ON_KUBERNETES, labels=("k8s",), run_config=JOB_RUN),
+    Kind("UniversalRun, k8s", "Submitted", True, ON_KUBERNETES, labels=("k8s",), run_config={"type": "UniversalRun"}),
     Kind("DockerRun", "Failed", False, "only `ECSRun` is supported", run_config={"type": "DockerRun"}),
     Kind(
         "unknown definition",
@@ -74,16 +88,40 @@ IN_THE_TICK = (
         "no capacity",
         "Scheduled",
         False,
-        "Given back, to be tried again in 35 s",
+        "Given back, to be tried again in",
         run_config={**ECS_RUN, "image": SCARCE_IMAGE},
     ),
     Kind("another's label", "Scheduled", False, labels=("prod",), run_config=ECS_RUN),
     Kind("no label", "Scheduled", False, labels=(), run_config=ECS_RUN),
+    Kind(
+        "image not there",
+        "Failed",
+        True,
+        f"{NO_IMAGE} (check the image's name",
+        run_config={**ECS_RUN, "image": MISSING_IMAGE},
+        fails_to_start=NO_IMAGE,
+    ),
+    Kind(
+        "no room to start",
+        "Scheduled",
+        True,
+        "Launched again (1 of 3)",
+        run_config=ECS_RUN,
+        fails_to_start=NO_CAPACITY,
+    ),
+    Kind(
+        "cancelled",
+        "Cancelled",
+        True,
+        "UserInitiated; The flow run was cancelled",
+        run_config=ECS_RUN,
+        is_cancelled=True,
+    ),
 )
-"""There before the scheduled tick."""
+"""There before the scheduled ticks of both stages."""
 
 BETWEEN_TICKS = (Kind("made between ticks", "Submitted", True, "as {run_id}", run_config=ECS_RUN),)
-"""Created after the scheduled tick, and served by the one that a wake-up starts."""
+"""Created after the scheduled tick, and served by the one that a wake-up starts, on ECS."""
 
 
 def create(parts: Parts, kinds: tuple[Kind, ...]) -> list[Scheduled]:
@@ -106,14 +144,3 @@ def _create(parts: Parts, kind: Kind, now: datetime) -> Scheduled:
         return Scheduled(kind, run_id)
     retry = {"type": "Retrying", "run_count": 2, "start_time": (now - timedelta(seconds=RETRY_AGE_SECONDS)).isoformat()}
     return Scheduled(kind, run_id, prefect.add_task_run(run_id, retry))
-
-
-def let_capacity_run_out(parts: Parts) -> None:
-    """From now on ECS has no room for tasks of the scarce image."""
-    family = "prefect-" + SCARCE_IMAGE.rsplit("/", 1)[-1].replace(":", "-")
-    parts.ecs.faults.add(
-        when=lambda action, asked: action == "RunTask" and family in asked["taskDefinition"],
-        then="failure",
-        times=None,
-        reason=NO_CAPACITY,
-    )

@@ -6,15 +6,17 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
-from demo.outcome import Health, Row
-from demo.parts import AGENT, LABELS, Parts
+from demo.outcome import Health, Launch, Row
+from demo.parts import Parts
+from demo.stages import ECS, KUBERNETES
 
 WIDTH = 120
 HEADS = ("flow run", "labels", "state", "task", "message")
 GREEN, YELLOW, RED, BLUE = 32, 33, 31, 34
-COLOURS = {"Submitted": GREEN, "Running": GREEN, "Scheduled": YELLOW, "Failed": RED}
+COLOURS = {"Submitted": GREEN, "Running": GREEN, "Scheduled": YELLOW, "Cancelled": YELLOW, "Failed": RED}
 GAP = "  "
-MESSAGE_LINES = 4
+MESSAGE_LINES = 6
+ID_LENGTH = 8
 
 Paint = Callable[[str, int], str]
 
@@ -42,16 +44,18 @@ def render_rows(rows: Sequence[Row], paint: Paint) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     labels = ", ".join(row.run.kind.labels) or "-"
-    tasks = ", ".join(short_arn(arn) for arn in row.task_arns) or "-"
+    tasks = ", ".join(map(short_name, row.launches)) or "-"
     # Region and account are the same in every ARN here, and would take half of a line each.
     message = re.sub(r"arn:aws:ecs:[^:]*:[^:]*:", "", row.message)
     return (row.run.kind.name, labels, row.state, tasks, message or "-")
 
 
-def short_arn(arn: str) -> str:
-    """A task's cluster and the beginning of its id."""
-    cluster, task_id = arn.split("/")[-2:]
-    return f"{cluster}/{task_id[:8]}"
+def short_name(launch: Launch) -> str:
+    """A task's cluster and the beginning of its id, or a Job's name with the beginning of its flow run's id."""
+    if launch.name.startswith("Job "):
+        return "-".join(launch.name.split("-")[:3])
+    cluster, task_id = launch.name.split("/")[-2:]
+    return f"{cluster}/{task_id[:ID_LENGTH]}{' stopped' if launch.has_stopped else ''}"
 
 
 def _wrapped(cells: Sequence[str], widths: Sequence[int], room: int) -> list[str]:
@@ -72,11 +76,23 @@ def _paint_state(lines: list[str], state: str, widths: Sequence[int], paint: Pai
     return [lines[0][:begin] + paint(state, COLOURS.get(state, RED)) + lines[0][end:], *lines[1:]]
 
 
+def render_account(rows: Sequence[Row]) -> str:
+    """What was shown, counted."""
+    launches = [launch for row in rows for launch in row.launches]
+    jobs = sum(launch.name.startswith("Job ") for launch in launches)
+    stopped = sum(launch.has_stopped for launch in launches)
+    return (
+        f"Shown: {len(rows)} flow runs, for which {len(launches) - jobs} tasks and {jobs} Jobs were started; "
+        f"what followed when {stopped} of these tasks stopped"
+    )
+
+
 def render_cost(parts: Parts) -> str:
     """What all of it has cost, in requests."""
-    counts = {action: parts.ecs.count(action) for action in ("RunTask", "RegisterTaskDefinition")}
+    counts = {action: parts.ecs.count(action) for action in ("RunTask", "RegisterTaskDefinition", "StopTask")}
     calls = ", ".join(f"{count} {action}" for action, count in counts.items())
-    return f"Cost: {len(parts.prefect.requests)} requests to Prefect, {calls}"
+    jobs = parts.kubernetes.count("create jobs")
+    return f"Cost: {len(parts.prefect.requests)} requests to Prefect, {calls}, {jobs} Jobs created"
 
 
 def render_health(health: Health, paint: Paint) -> str:
@@ -88,15 +104,18 @@ def render_health(health: Health, paint: Paint) -> str:
 
 def render_key(places: Sequence[str], paint: Paint) -> str:
     """Whether anybody can read the API key."""
-    seen = paint(f"visible in {', '.join(places)}", RED) if places else paint("visible in no task", GREEN)
+    seen = paint(f"visible in {', '.join(places)}", RED) if places else paint("visible in no task or Job", GREEN)
     more = "" if places else ", no definition, no flow run, no log line"
     return f"The API key is a reference to a secret: {seen}{more}"
 
 
 def render_intro() -> str:
     """What the reader is about to see."""
+    on_ecs, on_kubernetes = (f"agent {stage.agent!r}, labels {', '.join(stage.labels)}" for stage in (ECS, KUBERNETES))
     return (
-        f'Agent "{AGENT}", labels {", ".join(LABELS)}: a scheduled tick and a woken one, through the handlers of app.py'
+        "Flow runs, and what the handlers of app.py make of them in two stages: ticks, a wake-up, stop events of ECS.\n"
+        f"  ECS: {on_ecs}: launches, refusals, a task that cannot start, a cancelled run\n"
+        f"  Kubernetes: {on_kubernetes}: launches as Jobs"
     )
 
 

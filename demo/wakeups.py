@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import boto3
 
-from demo.parts import CADENCE_SECONDS
+from demo.stages import CADENCE_SECONDS
 
 
 def receive_wakeups(queue_url: str) -> list[str]:

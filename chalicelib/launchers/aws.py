@@ -11,7 +11,7 @@ from chalicelib.errors import SettingsError
 
 CONNECT_TIMEOUT_SECONDS = 3
 READ_TIMEOUT_SECONDS = 10
-MAX_CONNECTIONS = 16
+MAX_CONNECTIONS = 25
 """As many as there are launches under way at once."""
 
 

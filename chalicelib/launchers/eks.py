@@ -11,7 +11,7 @@ from typing import Any
 
 from chalicelib.errors import LaunchDeferred, LaunchForbidden, LaunchRejected
 from chalicelib.flow_runs import Document
-from chalicelib.launchers.aws import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS, AwsClients
+from chalicelib.launchers.aws import CONNECT_TIMEOUT_SECONDS, MAX_CONNECTIONS, READ_TIMEOUT_SECONDS, AwsClients
 from chalicelib.launchers.aws_answers import answers
 from chalicelib.ports import Clock
 
@@ -59,6 +59,7 @@ class EksSignIn:
             verify=ssl.create_default_context(cadata=authority),
             auth=Auth(),
             timeout=httpx2.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+            limits=httpx2.Limits(max_keepalive_connections=MAX_CONNECTIONS),
         )
 
     def _describe(self) -> Document:

@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 
 from chalicelib.errors import AgentError, LaunchForbidden, LaunchUnknown, SettingsError, shorten
 from chalicelib.flow_runs import Document
+from chalicelib.launchers.aws import CONNECT_TIMEOUT_SECONDS, MAX_CONNECTIONS, READ_TIMEOUT_SECONDS
 from chalicelib.launchers.kubernetes_answers import classify, classify_exception
 
-CONNECT_TIMEOUT_SECONDS = 3.0
-READ_TIMEOUT_SECONDS = 10.0
 POD_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where every pod finds the token of its service account, and the cluster's CA."""
 
@@ -108,10 +107,11 @@ class KubeconfigSignIn:
     def connect(self) -> Any:
         """An httpx client. Raises SettingsError when the kubeconfig cannot be used."""
         import httpx2
-        from lightkube.config.client_adapter import Client, ConnectionParams
+        from lightkube.config.client_adapter import ConnectionParams
 
         timeout = httpx2.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
-        return Client(self._config, ConnectionParams(timeout=timeout))
+        limits = httpx2.Limits(max_keepalive_connections=MAX_CONNECTIONS)
+        return httpx2.Client(limits=limits, **ConnectionParams(timeout=timeout).httpx_params(self._config))
 
     @cached_property
     def _config(self) -> Any:

@@ -7,7 +7,6 @@ after it is answered, lets two later scheduled ticks run, and then looks at ever
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -21,18 +20,7 @@ from tests.integration.launched import (
     launch_and_begin,
     tick_again,
 )
-from tests.integration.world import Cut, World
-
-ROUND_SECONDS = 100
-
-
-@contextmanager
-def a_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    world = World(monkeypatch)
-    try:
-        yield world
-    finally:
-        world.close()
+from tests.integration.world import ROUND_SECONDS, Cut, World, cut_at_every_effect
 
 
 def cut_everywhere(
@@ -41,24 +29,8 @@ def cut_everywhere(
     act: Callable[[World, Cut], object | None] = World.tick,
     act_again: Callable[[World], None] | None = None,
 ) -> Iterator[tuple[int, World]]:
-    """Every world that comes of one cut and two rounds of recovery, as long as there is an effect to cut at.
-
-    It is `act` that is cut, and answers None when it is; in its place `act_again` may follow each round's tick.
-    """
-    at = 0
-    while True:
-        with a_world(monkeypatch) as world:
-            arrange(world)
-            if act(world, Cut(at)) is not None:
-                assert at > 9, "there was hardly an effect to cut at"
-                return
-            for _ in range(2):
-                world.clock.turn(ROUND_SECONDS)
-                world.tick()
-                if act_again:
-                    act_again(world)
-            yield at, world
-        at += 1
+    """Every world that comes of one cut of `act` and two rounds."""
+    return cut_at_every_effect(lambda: World(monkeypatch), arrange, act, act_again)
 
 
 def assert_launched_once(world: World, run_id: str, at: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -37,6 +38,7 @@ class MemoryAPI:
     polled_before: list[datetime] = field(default_factory=list)
     away_after_polls: int | None = None
     claim_seconds: float = 0.0
+    on_poll: Callable[[int], object] = lambda number: None
     orphans: list[Claim] = field(default_factory=list)
 
     orphans_trouble: Exception | None = None
@@ -57,6 +59,7 @@ class MemoryAPI:
             raise PrefectUnreachable("away")
         self.recorded += outcomes
         self.polled_before.append(before)
+        self.on_poll(len(self.polled_before))
         done = {outcome.run.id for outcome in self.recorded} | set(self.claims)
         due = [run for run in self.runs if run.start_time <= before and run.id not in done]
         return sorted(due, key=lambda run: run.start_time)[: self.page]
@@ -82,6 +85,7 @@ class MemoryPlatform:
     build_seconds: float = 0.0
     slow_builds: dict[str, float] = field(default_factory=dict)
     is_mute: bool = False
+    on_launch: Callable[[str], object] = lambda run_id: None
     place: Place = field(default_factory=lambda: Place("memory", "here"))
 
     def build(self, run: FlowRun) -> Any:
@@ -115,6 +119,7 @@ class MemoryPlatform:
             raise LaunchUnknown("too late")
         if request in self.launch_troubles:
             raise self.launch_troubles[request]
+        self.on_launch(request)
         assert key not in self.launched, "two launches with one key"
         self.launched[key] = self.clock.now()
         return f"Task {key}"
@@ -171,7 +176,55 @@ def test_due_runs_are_claimed_launched_and_recorded_with_the_identification_of_t
 def test_a_backlog_of_several_pages_is_drained_in_one_tick(world: World) -> None:
     world.add(*(f"run{i}" for i in range(70)))
     assert world.tick()["launched"] == 70
-    assert len(world.api.polled_before) == 4
+    # The first page, one after it, one beside the launches of each further page, and one that records the last of them.
+    assert len(world.api.polled_before) == 5
+    assert sorted(world.answers()) == sorted(f"run{i}" for i in range(70))
+
+
+def test_in_a_backlog_the_next_page_is_read_while_the_last_one_is_launched(world: World) -> None:
+    world.add(*(f"run{i}" for i in range(70)))
+    third_poll = threading.Event()
+    world.api.on_poll = lambda number: third_poll.set() if number == 3 else None
+    world.platform.on_launch = lambda run_id: int(run_id[3:]) < 25 or third_poll.wait(20)
+    assert world.tick()["launched"] == 70
+
+
+def test_an_api_that_goes_away_beside_the_launches_costs_the_report_nothing_of_them(world: World) -> None:
+    world.add(*(f"run{i}" for i in range(60)))
+    world.api.away_after_polls = 2
+    report = world.tick()
+    assert (report["claimed"], report["launched"], report["errors"]) == (50, 50, ["away"])
+
+
+def test_what_was_read_beside_slow_launches_is_read_again_before_it_is_claimed(world: World) -> None:
+    world.add(*(f"run{i}" for i in range(60)))
+    is_read = threading.Event()
+
+    class Clock(TurnedClock):
+        def now(self) -> datetime:
+            if len(world.api.polled_before) == 3 and threading.current_thread() is threading.main_thread():
+                is_read.set()
+            return world.clock.now()
+
+    def launch_slowly(run_id: str) -> None:
+        if run_id == "run30":
+            assert is_read.wait(20)
+            world.clock.turn(READING_AGE_LIMIT_SECONDS)
+
+    world.agent.clock = Clock()
+    world.platform.on_launch = launch_slowly
+    assert world.tick(30)["launched"] == 60
+    # One reading more than if it were still fresh.
+    assert len(world.api.polled_before) == 6
+
+
+def test_a_fault_of_the_agents_own_that_shows_beside_the_reading_ends_the_claiming(world: World) -> None:
+    world.add(*(f"run{i}" for i in range(80)))
+    world.platform.launch_troubles = {f"run{i}": LaunchForbidden("no such cluster") for i in range(25, 80)}
+    report = world.tick()
+    assert (report["claimed"], report["launched"]) == (50, 25)
+    assert world.answers()["run25"] is Answer.REFUSED_FOR_GOOD
+    assert set(world.answers()) == {f"run{i}" for i in range(50)}
 
 
 def test_a_run_that_somebody_else_claimed_is_skipped_and_not_asked_for_again(world: World) -> None:
