@@ -37,7 +37,8 @@ class FlowRun:
 
     `state` is the state document as read; `start_time` is when it may start, in UTC; `due_task_runs`, earliest first,
     is non-empty for a retry, whose flow run stays Running; `tenant_id` is the tenant it belongs to (Prefect 1).
-    `was_claimed_before`: an earlier claim on it may have left a task that still lives.
+    `was_claimed_before`: an earlier claim on it may have left a task that still lives. `begun_version` is the version
+    of the latest state that its flow was in once it had begun, 0 while it never has.
     """
 
     id: str
@@ -50,6 +51,7 @@ class FlowRun:
     due_task_runs: tuple[TaskRun, ...] = ()
     tenant_id: str = ""
     was_claimed_before: bool = False
+    begun_version: int = 0
 
     @property
     def is_retry(self) -> bool:
@@ -89,3 +91,9 @@ def launch_key(run: FlowRun) -> str:
         return key
     first = run.due_task_runs[0]
     return f"{key}-{first.id.split('-')[0]}-{first.version}"
+
+
+def claimed_version(key: str, run_id: str) -> int:
+    """The version that a run had when it was claimed with this key; a key of somebody else's counts as the latest."""
+    number = key.removeprefix(f"{run_id}-").split("-")[0]
+    return int(number) if number.isdigit() else 1 << 31

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from chalicelib.errors import LaunchError, LaunchForbidden, LaunchUnknown, SettingsError, UnsupportedRun, shorten
-from chalicelib.flow_runs import Claim, FlowRun
+from chalicelib.flow_runs import Claim, FlowRun, claimed_version
 from chalicelib.outcomes import Answer, Build, Outcome, answer_of
 from chalicelib.ports import Clock, Launcher
 from chalicelib.sightings import Sighting
@@ -115,8 +115,10 @@ class Launches:
 
 def adopt(run: FlowRun, claim: Claim | None, alive: Sighting) -> Outcome:
     """The outcome of a run of which something lives that an earlier claim, or this one, launched."""
-    if claim is None or (run.is_retry and alive.key != claim.key):
-        # The earlier container would not run the retry: it is launched when that one has ended.
+    is_own = claim is not None and alive.key == claim.key
+    has_begun = run.is_retry or run.begun_version > (claimed_version(alive.key, run.id) if alive.key else 0)
+    if claim is None or (has_begun and not is_own):
+        # A container that has begun with the flow would not begin again: the run is launched when that one has ended.
         return Outcome(
             run, Answer.REFUSED_FOR_NOW, f"An earlier {alive.text} of it has not ended yet", claim, counts=False
         )

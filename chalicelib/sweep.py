@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from chalicelib.errors import AgentError, shorten
+from chalicelib.errors import AgentError, LaunchError, shorten
 from chalicelib.flow_runs import Place
 from chalicelib.outcomes import TickReport
 from chalicelib.ports import Clock, Launcher, PrefectAPI
@@ -75,7 +75,7 @@ class Sweep:
         seen = self.launcher.look_at([launch.text for launch in launched if launch.text])
         troubles = {sighting.text: sighting.trouble for sighting in seen if sighting.trouble}
         report.errors += sorted({f"The sweep is not complete: {trouble}" for trouble in troubles.values()})
-        pairs = self._sight([launch for launch in launched if launch.text not in troubles], seen)
+        pairs = self._sight([launch for launch in launched if launch.text not in troubles], seen, report)
         stops = [sighting for _, sighting in pairs if sighting and sighting.stop]
         stops += [
             vanished(launch, self.launcher.place)
@@ -83,16 +83,22 @@ class Sweep:
             if not sighting and self._is_over(launch)
         ]
         waiting = [launch.run_id for launch, sighting in pairs if sighting and self._is_silent(launch, sighting)]
-        report.add_stops(self.heed(stops, waiting))
         self._stop_cancelled(pairs, report)
+        report.add_stops(self.heed(stops, waiting))
 
-    def _sight(self, launched: Sequence[Launched], seen: Sequence[Sighting]) -> list[tuple[Launched, Sighting | None]]:
+    def _sight(
+        self, launched: Sequence[Launched], seen: Sequence[Sighting], report: TickReport
+    ) -> list[tuple[Launched, Sighting | None]]:
         known = {(sighting.run_id, sighting.text): sighting for sighting in seen}
         pairs: list[tuple[Launched, Sighting | None]] = []
         for launch in launched:
             sighting = known.get((launch.run_id, launch.text))
             if self._is_in_doubt(launch, sighting):
-                sighting = self.launcher.find_alive(launch.run_id) or sighting
+                try:
+                    sighting = self.launcher.find_alive(launch.run_id) or sighting
+                except LaunchError as error:
+                    report.errors.append(f"Flow run {launch.run_id} is not looked at: {error}")
+                    continue
             # What was adopted bears the key of an earlier claim, and was recorded as the launch of this one.
             pairs.append((launch, replace(sighting, key=launch.key) if sighting else None))
         return pairs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -16,7 +16,7 @@ from chalicelib.errors import LaunchDeferred, LaunchError, LaunchForbidden, Laun
 from chalicelib.flow_runs import Document, FlowRun, Place
 from chalicelib.launchers.kubernetes_access import KubernetesApi
 from chalicelib.launchers.kubernetes_answers import AlreadyThere, JobGone
-from chalicelib.launchers.kubernetes_stops import STOPPED_ANNOTATION, false_start, read_job
+from chalicelib.launchers.kubernetes_stops import STOPPED_ANNOTATION, false_start, is_ending, read_job
 from chalicelib.launchers.pacing import Pace, insist
 from chalicelib.launchers.templates import TemplateReader
 from chalicelib.ports import Clock
@@ -107,7 +107,7 @@ class KubernetesLauncher:
     def _look_after(self, job: Document) -> str:
         """The Job of that name, if it is alive or has run to a good end; else raises what its stop is."""
         text = f"Job {job['metadata']['name']}"
-        sightings = self._sightings_of(job["metadata"]["labels"][FLOW_RUN_LABEL])
+        sightings = (read_job(*pair) for pair in self._pairs_of(job["metadata"]["labels"][FLOW_RUN_LABEL]))
         found = next((sighting for sighting in sightings if sighting.text == text), None)
         if found is None:
             raise LaunchUnknown(f"{text} was there already, and is not any more")
@@ -121,11 +121,13 @@ class KubernetesLauncher:
 
     def find_alive(self, run_id: str) -> Sighting | None:
         """The Job of this flow run that is not finished; None when there is none. Raises LaunchUnknown."""
-        return next((sighting for sighting in self._sightings_of(run_id) if sighting.stop is None), None)
+        pairs = self._pairs_of(run_id)
+        alive = (read_job(*pair) for pair in pairs if not is_ending(pair[0]))
+        return next((sighting for sighting in alive if sighting.stop is None), None)
 
-    def _sightings_of(self, run_id: str) -> list[Sighting]:
+    def _pairs_of(self, run_id: str) -> list[tuple[Document, list[Document]]]:
         try:
-            return [read_job(*pair) for pair in self._survey(f"{FLOW_RUN_LABEL}={run_id}")]
+            return self._survey(f"{FLOW_RUN_LABEL}={run_id}")
         except LaunchError as error:
             # A refusal to show the Jobs says nothing of them.
             raise LaunchUnknown(str(error)) from error
@@ -137,8 +139,8 @@ class KubernetesLauncher:
         start later, and whoever is cut off before Prefect has heard of it finds the reason again. Raises LaunchError.
         """
         wanted = set(texts)
-        pairs = self._survey(FLOW_RUN_LABEL) if wanted else []
-        return [self._sight(*pair) for pair in pairs if f"Job {pair[0]['metadata']['name']}" in wanted]
+        pairs = self._survey(FLOW_RUN_LABEL, lambda job: f"Job {job['metadata']['name']}" in wanted) if wanted else []
+        return [self._sight(*pair) for pair in pairs]
 
     def list_alive(self) -> list[Sighting]:
         """All Jobs that an agent of this name has launched and that are not finished. Raises LaunchError."""
@@ -183,14 +185,17 @@ class KubernetesLauncher:
             # Its time stands still, and it has no pods that could tell anything.
             self.api.ask("DELETE", path, subject, params={"propagationPolicy": "Background"})
 
-    def _survey(self, selector: str) -> list[tuple[Document, list[Document]]]:
-        """The Jobs that a label selector chooses, each with its pods; those that have succeeded tell no more."""
-        pods: dict[str, list[Document]] = {}
-        jobs = list(self._list(self._jobs, selector))
+    def _survey(
+        self, selector: str, is_wanted: Callable[[Document], bool] = lambda _: True
+    ) -> list[tuple[Document, list[Document]]]:
+        """The wanted Jobs that a label selector chooses, each with its pods; those that have succeeded tell no more."""
+        jobs = [job for job in self._list(self._jobs, selector) if is_wanted(job)]
+        pods: dict[str, list[Document]] = {job["metadata"]["uid"]: [] for job in jobs}
         for pod in self._list(self._pods, selector, fieldSelector="status.phase!=Succeeded") if jobs else ():
             for owner in pod["metadata"].get("ownerReferences") or ():
-                pods.setdefault(owner["uid"], []).append(pod)
-        return [(job, pods.get(job["metadata"]["uid"], [])) for job in jobs]
+                if owner["uid"] in pods:
+                    pods[owner["uid"]].append(pod)
+        return [(job, pods[job["metadata"]["uid"]]) for job in jobs]
 
     def _list(self, path: str, selector: str, **more: str) -> Iterator[Document]:
         query = {"labelSelector": selector, "limit": str(LIST_LIMIT), **more}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from chalicelib.errors import AgentError, LaunchForbidden, LaunchUnknown, SettingsError, shorten
+from chalicelib.errors import AgentError, LaunchDeferred, LaunchForbidden, LaunchUnknown, SettingsError, shorten
 from chalicelib.flow_runs import Document
 from chalicelib.launchers.aws import CONNECT_TIMEOUT_SECONDS, MAX_CONNECTIONS, READ_TIMEOUT_SECONDS
 from chalicelib.launchers.kubernetes_answers import classify, classify_exception
@@ -37,6 +37,7 @@ class KubernetesApi:
         self._sign_in = sign_in
         self._lock = threading.Lock()
         self._client: Any = None
+        self._has_worked = False
 
     @property
     def cluster(self) -> str:
@@ -77,10 +78,13 @@ class KubernetesApi:
             body = response.json()
         except ValueError:
             body = response.text
+        if response.status_code == 401 and self._has_worked:
+            raise LaunchDeferred(f"{subject}: 401, by a cluster that has known this agent: its sign-in is in trouble")
         if not response.is_success:
             raise classify(response.status_code, body, response.headers, subject)
         if not isinstance(body, dict) or "kind" not in body:
             raise LaunchUnknown(f"{subject}: what answered is not Kubernetes")
+        self._has_worked = True
         return body
 
 

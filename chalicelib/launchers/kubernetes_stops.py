@@ -54,6 +54,7 @@ HINTS: tuple[tuple[str, str], ...] = (
 )
 """What to do, by what the reasons say; the first that fits."""
 
+_NO_POD = "see `kubectl describe job`: a quota, an admission rule or the service account is in the way"
 _DID_NOTHING = "its command ended before the flow run began: check that the image runs Prefect's command"
 
 
@@ -69,6 +70,12 @@ def read_job(job: Document, pods: Sequence[Document]) -> Sighting:
     )
 
 
+def is_ending(job: Document) -> bool:
+    """Whether a Job that may still have a pod is being ended or deleted, so that nothing can rely on it."""
+    metadata = job["metadata"]
+    return STOPPED_ANNOTATION in metadata.get("annotations", {}) or "deletionTimestamp" in metadata
+
+
 def _read_stop(job: Document, pods: Sequence[Document]) -> Stop | None:
     conditions = {each["type"]: each for each in job.get("status", {}).get("conditions") or () if _holds(each)}
     subject = f"Job {job['metadata']['name']}"
@@ -77,7 +84,7 @@ def _read_stop(job: Document, pods: Sequence[Document]) -> Stop | None:
     if "Failed" not in conditions:
         return None
     if reason := job["metadata"].get("annotations", {}).get(STOPPED_ANNOTATION):
-        return _false_start(reason) if re.search(FALSE_STARTS, reason) else Stop(reason, has_run=True)
+        return _false_start(reason) if " cannot start: " in reason else Stop(reason, has_run=True)
     failed = conditions["Failed"]
     text = f"{subject} has failed: {_texts(failed)}"
     ended = [pod for pod in pods if pod["status"].get("phase") in ("Failed", "Succeeded")]
@@ -111,23 +118,41 @@ def false_start(job: Document, pods: Iterable[Document], now: datetime) -> Stop 
 
     The Job would go on trying, so it must be ended before anybody acts upon this.
     """
+    subject = f"Job {job['metadata']['name']} cannot start"
+    pods = [pod for pod in pods if pod["status"].get("phase") not in ("Failed", "Succeeded")]
+    if not pods and _is_late(job, now) and not job["spec"].get("suspend"):
+        return Stop(f"{subject}: it has no pod ({_NO_POD})", has_run=False, passes=True)
+    if any(_has_begun(pod) for pod in pods):
+        return None
     for pod in pods:
-        created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
         for waiting in _waits(pod):
-            is_false = re.fullmatch(FALSE_STARTS, str(waiting.get("reason")))
-            if is_false and (now - created).total_seconds() > START_GRACE_SECONDS:
-                text = f"Job {job['metadata']['name']} cannot start: {_texts(waiting)}"
+            if re.fullmatch(FALSE_STARTS, str(waiting.get("reason"))) and _is_late(pod, now):
+                text = f"{subject}: {_texts(waiting)}"
                 return _false_start(f"{text} ({_hint(text)})")
     return None
 
 
+def _is_late(described: Document, now: datetime) -> bool:
+    created = datetime.fromisoformat(described["metadata"]["creationTimestamp"])
+    return (now - created).total_seconds() > START_GRACE_SECONDS
+
+
+def _has_begun(pod: Document) -> bool:
+    """Whether the flow's container runs or ever ran, whatever the pod's other containers wait for."""
+    status = _flow_status(pod)
+    has_ended = bool(status.get("lastState", {}).get("terminated")) or status.get("restartCount", 0) > 0
+    return has_ended or bool(status.get("state", {}).keys() & {"running", "terminated"})
+
+
 def _false_start(reason: str) -> Stop:
-    return Stop(reason, has_run=False, passes=bool(re.search(PASSING_STARTS, reason)))
+    return Stop(reason, has_run=False, passes=_NO_POD in reason or bool(re.search(PASSING_STARTS, reason)))
 
 
 def _waits(pod: Document) -> Iterator[Document]:
     """What the flow's container waits for, or one that has to end before it. A sidecar holds up nobody."""
-    for status in (*(pod["status"].get("initContainerStatuses") or ()), _flow_status(pod)):
+    stays = {each["name"] for each in pod["spec"].get("initContainers") or () if each.get("restartPolicy") == "Always"}
+    first = [each for each in pod["status"].get("initContainerStatuses") or () if each.get("name") not in stays]
+    for status in (*first, _flow_status(pod)):
         if waiting := status.get("state", {}).get("waiting"):
             yield waiting
 

@@ -31,6 +31,9 @@ LOGGER = logging.getLogger(__name__)
 CLAIM_LOCK_TEXT = "already been submitted"
 """The server refuses a second Submitted within 30 s in these words, also when our own reply to the first was lost."""
 
+WRITES_LIMIT = 500
+"""Fields of one request when many launches have ended: the server takes 5 MB, and carries them out one by one."""
+
 AGENT_FAULT_SECONDS = 900
 """How long a run that failed by the agent's own fault keeps the agent unhealthy."""
 
@@ -89,12 +92,12 @@ class Prefect1API(Prefect1Session):
 
     def find_finished(self, run_ids: Sequence[str], before: datetime) -> set[str]:
         """See the port. One request."""
-        return {str(row["id"]) for row in self.ask(launches.finished_runs(run_ids, before))}
+        return {str(row["id"]) for row in self.ask(launches.finished_runs(launches.possible_ids(run_ids), before))}
 
     def record_stops(self, stops: Sequence[Sighting], waiting: Sequence[str] = ()) -> list[Consequence]:
         """See the port. Two requests; without stops one."""
         self.sign_in()
-        send_until, asked = self.latest_write(), [sighting.run_id for sighting in stops]
+        send_until, asked = self.latest_write(), launches.possible_ids(sighting.run_id for sighting in stops)
         rows = {row["id"]: row for row in self.ask(launches.standings(asked))} if asked else {}
         writes = [launches.refresh_heartbeat(f"h{i}", run_id) for i, run_id in enumerate(waiting)]
         consequences = []
@@ -105,10 +108,11 @@ class Prefect1API(Prefect1Session):
             if row:
                 given = (f"r{i}", self.identity.name, sighting, consequences[-1], row, standing, self.clock.now())
                 writes += stop_fields(*given)
-        replies = self.client.mutate(writes, send_until) if writes else {}
-        self.report_problems(replies, writes)
-        for reply in replies.values():
-            if reply.is_transient:
+        for begin in range(0, len(writes), WRITES_LIMIT):
+            some = writes[begin : begin + WRITES_LIMIT]
+            replies = self.client.mutate(some, send_until)
+            self.report_problems(replies, some)
+            for reply in (each for each in replies.values() if each.is_transient):
                 required(reply)
         return consequences
 

@@ -19,7 +19,10 @@ RETRYABLE_STATES = ["Scheduled", "Retrying", "Resume", "Paused", "Queued"]
 
 RUN_COLUMNS = """id name version state serialized_state run_config
       flow { id name version storage core_version }
-      states(where: {state: {_eq: "Submitted"}}, order_by: {version: asc}, limit: 2) { id }"""
+      states(where: {state: {_eq: "Submitted"}}, order_by: {version: asc}, limit: 2) { id }
+      begun: states(
+        where: {state: {_nin: ["Scheduled", "Submitted", "Queued"]}}, order_by: {version: desc}, limit: 1
+      ) { version }"""
 """What a launch depends on. Two Submitted states are enough to tell a first claim from a later one."""
 
 

@@ -6,11 +6,12 @@ claim on the flow run, or the latest sign of launch when that belongs to a later
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from chalicelib.flow_runs import Document
+from chalicelib.flow_runs import Document, claimed_version
 from chalicelib.prefect_api.documents import RootField
 from chalicelib.prefect_api.prefect1_fields import RETRYABLE_STATES, RUN_COLUMNS
 from chalicelib.prefect_api.prefect1_records import SIGN_OF_LAUNCH
@@ -109,6 +110,11 @@ def finished_runs(run_ids: Sequence[str], before: datetime) -> RootField:
     return RootField("finished", f"flow_run(where: {{{where}}}) {{ id }}", variables)
 
 
+def possible_ids(texts: Iterable[str]) -> list[str]:
+    """Those that are UUIDs: anybody may start a task in the name of something else, and one such fails a query."""
+    return [text for text in texts if re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text)]
+
+
 def refresh_heartbeat(alias: str, run_id: str) -> RootField:
     """Let the server believe that a run is looked after, for the ten minutes that its Lazarus waits."""
     given = {f"{alias}_run": ("update_flow_run_heartbeat_input!", {"flow_run_id": run_id})}
@@ -135,7 +141,7 @@ def read_standing(row: Document) -> Standing:
     context = _standing_context(row, claimed)
     env = (row["run_config"] or {}).get("env") or {}
     return Standing(
-        phase=Phase.WAITING if claimed and phase is Phase.RUNNING else phase,
+        phase=Phase.WAITING if claimed and phase is Phase.RUNNING and not _runs_tasks(row) else phase,
         key=_standing_key(row, context),
         resubmitted=count if isinstance(count := context.get("resubmitted"), int) else 0,
         resubmit=read_resubmit(env.get(RESUBMIT_VARIABLE)),
@@ -169,6 +175,10 @@ def _read_begun(row: Document, now: datetime) -> Launched | None:
     return Launched(row["id"], standing.key, PHASES[row["state"]], since, _text(row["logs"], standing.key))
 
 
+def _runs_tasks(row: Document) -> bool:
+    return any(task["state"] == "Running" for task in row["open"])
+
+
 def _claimed(row: Document) -> Sequence[Document]:
     return [
         task for task in row["open"] if task["state"] == "Submitted" and context_of(task["serialized_state"]).get("key")
@@ -195,15 +205,9 @@ def _standing_key(row: Document, context: Document) -> str | None:
             return None
         submitted = max((submission["version"] for submission in row["submissions"]), default=0)
         # A claim raises the version by one.
-        if _claimed_version(str(latest), row["id"]) + 1 >= submitted:
+        if claimed_version(str(latest), row["id"]) + 1 >= submitted:
             return str(latest)
     return str(key) if key else None
-
-
-def _claimed_version(key: str, run_id: str) -> int:
-    """The version that a run had when it was claimed with this key; a key of somebody else's counts as the latest."""
-    number = key.removeprefix(f"{run_id}-").split("-")[0]
-    return int(number) if number.isdigit() else 1 << 31
 
 
 def _text(logs: Iterable[Document], key: str) -> str:

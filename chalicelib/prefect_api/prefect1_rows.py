@@ -98,6 +98,7 @@ def _read_run(row: Mapping[str, Any], tenant_id: str, now: datetime) -> FlowRun:
         due_task_runs=_read_due(task_runs),
         tenant_id=tenant_id,
         was_claimed_before=len(row["states"]) > (1 if row["state"] == "Submitted" else 0),
+        begun_version=row["begun"][0]["version"] if row["begun"] else 0,
     )
 
 

@@ -37,11 +37,11 @@ def stop_fields(
         )
         states = _set_back(alias, row, sighting, new)
     else:
-        states = [set_flow_run_state(alias, row["id"], failed(reason, context))]
         running = [task for task in row["open"] if task["state"] == "Running"]
-        states += [
-            set_task_run_state(f"{alias}_{i}", task["id"], failed(reason, context)) for i, task in enumerate(running)
-        ]
+        end = failed(reason, context)
+        # The flow run last: whoever is cut off before it finds it as it was.
+        states = [set_task_run_state(f"{alias}_{i}", task["id"], end) for i, task in enumerate(running)]
+        states.append(set_flow_run_state(alias, row["id"], end))
     info = {"ended": sighting.key}
     return [write_log(f"{alias}_log", row["id"], agent_name, level, reason, info), *states]
 

@@ -12,7 +12,9 @@ from tests.doubles.ecs import EcsServer
 from tests.doubles.prefect1 import Prefect1Server
 from tests.integration.lambdas import Lambdas
 
-pytest.register_assert_rewrite("tests.integration.launched", "tests.integration.stage", "tests.integration.account")
+pytest.register_assert_rewrite(
+    *(f"tests.integration.{name}" for name in ("launched", "kubernetes_launched", "stage", "account"))
+)
 
 REGION = "us-east-1"
 

@@ -1,40 +1,29 @@
-"""On Kubernetes too, a process that is cut off or frozen at any effect loses nothing and starts nothing twice.
+"""On Kubernetes too, a process that is cut off at any effect of a tick loses nothing and starts nothing twice.
 
-Each test stops a scheduled tick at one effect after the other, before a request to Prefect or the cluster is sent and
+Each test cuts a scheduled tick at one effect after the other, before a request to Prefect or the cluster is sent and
 after it is answered. Two later scheduled ticks run; every run is looked at then, and the cluster at every moment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from chalicelib.launchers.kubernetes_stops import START_GRACE_SECONDS, STOPPED_ANNOTATION
+from tests.integration.kubernetes_launched import (
+    NO_IMAGE,
+    assert_failed_once,
+    assert_launched_once,
+    assert_resubmitted_once,
+    launch_and_let_it_go_silent,
+)
 from tests.integration.kubernetes_world import KubernetesWorld
 from tests.integration.world import ROUND_SECONDS, Cut, cut_at_every_effect
 
-EFFECTS_OF_A_TICK = 16
-"""Of a process that signs in, recovers, and starts one run."""
-
-SENDING_OF_CREATE = 12
-"""After its last check nothing holds a request back: docs/reliability.md names that window."""
-
-NO_IMAGE = 'Back-off pulling image "flows:1": pull access denied'
-
 Act = Callable[[KubernetesWorld, Cut], object | None]
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[KubernetesWorld]:
-    world = KubernetesWorld(tmp_path)
-    try:
-        yield world
-    finally:
-        world.close()
 
 
 def cut_everywhere(
@@ -46,33 +35,6 @@ def cut_everywhere(
         assert world.kubernetes.twice == set(), f"cut at effect {at}"
 
 
-def tick_again(world: KubernetesWorld, *after_seconds: float) -> None:
-    for seconds in after_seconds:
-        world.clock.turn(seconds)
-        world.tick()
-
-
-def assert_launched_once(world: KubernetesWorld, run_id: str, at: int, jobs: int = 1) -> None:
-    """It is Submitted, has one living Job of `jobs`, and that one's key in its claim and its sign of launch."""
-    row = world.prefect.flow_run(run_id)
-    assert row["state"] == "Submitted", f"at effect {at}"
-    key = world.key_of_living(run_id)
-    assert (key, len(world.jobs_of(run_id))) == (row["serialized_state"]["context"]["key"], jobs), f"at effect {at}"
-    assert world.has_sign(run_id, key), f"at effect {at}"
-
-
-def assert_failed_once(world: KubernetesWorld, run_id: str, *parts: str, at: int) -> None:
-    """It is Failed, once, and the same reason, which has all these parts, stands in its log."""
-    message = world.prefect.flow_run(run_id)["state_message"]
-    assert [state["state"] for state in world.prefect.states(run_id)].count("Failed") == 1, f"at effect {at}"
-    assert world.prefect.flow_run(run_id)["state"] == "Failed", f"at effect {at}"
-    assert [part for part in parts if part not in message] == []
-    assert message in [line["message"] for line in world.prefect.logs(run_id) if line["level"] == "ERROR"]
-
-
-# cut off
-
-
 def test_fresh_runs_are_launched_once_wherever_the_tick_is_cut(tmp_path: Path) -> None:
     ids: list[str] = []
 
@@ -82,16 +44,6 @@ def test_fresh_runs_are_launched_once_wherever_the_tick_is_cut(tmp_path: Path) -
     for at, world in cut_everywhere(tmp_path, arrange):
         for run_id in ids:
             assert_launched_once(world, run_id, at)
-
-
-def launch_and_let_it_go_silent(world: KubernetesWorld, is_alive: bool) -> str:
-    """A run that was launched, and that Lazarus then rescheduled because nothing was heard of it for ten minutes."""
-    run_id = world.launch()
-    if not is_alive:
-        world.kubernetes.finish_pod(world.pod_of(run_id), exit_code=1)
-    world.clock.turn(700)
-    world.prefect.set_state(run_id, {"type": "Scheduled", "start_time": world.clock.now().isoformat()})
-    return run_id
 
 
 @pytest.mark.parametrize("is_alive", [True, False])
@@ -169,14 +121,6 @@ def test_what_could_not_start_is_failed_once_with_its_reason_and_never_starts_wh
         assert [pod for pod in world.kubernetes.pods() if pod["status"]["phase"] != "Failed"] == []
 
 
-def assert_resubmitted_once(world: KubernetesWorld, run_id: str, at: int) -> None:
-    # Two rounds may end right after it was given back; it is launched by the tick after that.
-    tick_again(world, 40, ROUND_SECONDS)
-    assert_launched_once(world, run_id, at, jobs=2)
-    counts = [state["serialized_state"]["context"].get("resubmitted") for state in world.prefect.states(run_id)]
-    assert {count for count in counts if count} == {1}, f"at effect {at}"
-
-
 @pytest.mark.parametrize("begins", [False, True])
 def test_what_was_evicted_is_launched_again_once_wherever_that_is_cut(tmp_path: Path, begins: bool) -> None:
     ids: list[str] = []
@@ -223,114 +167,3 @@ def test_a_run_that_is_cancelled_where_its_tick_was_cut_ends_without_a_job(tmp_p
     for at, world in cut_everywhere(tmp_path, arrange, tick_and_cancel):
         assert world.prefect.flow_run(ids[0])["state"] == "Cancelled", f"cut at effect {at}"
         assert (world.living_jobs(ids[0]), world.kubernetes.pods()) == ([], []), f"cut at effect {at}"
-
-
-# frozen
-
-
-def test_a_tick_has_as_many_effects_as_these_tests_freeze_it_at(world: KubernetesWorld) -> None:
-    world.add_run()
-    effects = Cut()
-    world.tick(effects)
-    assert effects.effects == EFFECTS_OF_A_TICK
-
-
-@pytest.mark.parametrize("frozen_seconds", [61, 200])
-@pytest.mark.parametrize("at", range(EFFECTS_OF_A_TICK))
-def test_a_tick_that_freezes_while_others_go_on_launches_nothing_twice(
-    world: KubernetesWorld, at: int, frozen_seconds: int
-) -> None:
-    run_id = world.add_run()
-    with world.suspended_tick(at):
-        world.clock.turn(frozen_seconds)
-        tick_again(world, 0, 1)
-    tick_again(world, 100, 100)
-    assert_launched_once(world, run_id, at)
-    assert world.kubernetes.twice == set()
-
-
-@pytest.mark.parametrize("at", [at for at in range(EFFECTS_OF_A_TICK) if at != SENDING_OF_CREATE])
-def test_a_tick_that_freezes_until_lazarus_has_given_its_run_to_another_claim_launches_nothing_twice(
-    world: KubernetesWorld, at: int
-) -> None:
-    run_id = world.add_run()
-    with world.suspended_tick(at):
-        world.clock.turn(700)
-        world.prefect.run_lazarus()
-        tick_again(world, 0, 1)
-    tick_again(world, 100, 100)
-    assert len(world.living_jobs(run_id)) == 1
-    assert (world.prefect.flow_run(run_id)["state"], world.kubernetes.twice) == ("Submitted", set())
-
-
-def freeze_everywhere(
-    directory: Path, arrange: Callable[[KubernetesWorld], None], frozen_seconds: float
-) -> Iterator[tuple[int, KubernetesWorld]]:
-    """Every world in which a tick stood still at one effect while two others ran, and went on before two more."""
-    count = Cut()
-    with closing(KubernetesWorld(directory)) as world:
-        arrange(world)
-        world.tick(count)
-    assert count.effects > 9, "there was hardly an effect to freeze at"
-    for at in range(count.effects):
-        with closing(KubernetesWorld(directory)) as world:
-            arrange(world)
-            with world.suspended_tick(at):
-                world.clock.turn(frozen_seconds)
-                tick_again(world, 0, 1)
-            tick_again(world, ROUND_SECONDS, ROUND_SECONDS)
-            yield at, world
-            assert world.kubernetes.twice == set(), f"frozen at effect {at}"
-
-
-@pytest.mark.parametrize("frozen_seconds", [61, 200])
-def test_a_run_that_was_launched_before_has_one_job_wherever_a_tick_freezes(
-    tmp_path: Path, frozen_seconds: float
-) -> None:
-    ids: list[str] = []
-
-    def arrange(world: KubernetesWorld) -> None:
-        ids[:] = [launch_and_let_it_go_silent(world, is_alive=False)]
-
-    for at, world in freeze_everywhere(tmp_path, arrange, frozen_seconds):
-        assert_launched_once(world, ids[0], at, jobs=2)
-
-
-@pytest.mark.parametrize("frozen_seconds", [61, 200])
-def test_what_was_evicted_is_launched_again_once_wherever_a_tick_freezes(tmp_path: Path, frozen_seconds: float) -> None:
-    ids: list[str] = []
-
-    def arrange(world: KubernetesWorld) -> None:
-        ids[:] = [world.launch()]
-        world.kubernetes.evict_pod(world.pod_of(ids[0]))
-        world.clock.turn(ROUND_SECONDS)
-
-    for at, world in freeze_everywhere(tmp_path, arrange, frozen_seconds):
-        assert_resubmitted_once(world, ids[0], at)
-
-
-def test_what_could_not_start_is_failed_once_wherever_a_tick_freezes(tmp_path: Path) -> None:
-    ids: list[str] = []
-
-    def arrange(world: KubernetesWorld) -> None:
-        ids[:] = [world.launch()]
-        world.kubernetes.wait_for_image(world.pod_of(ids[0]), message=NO_IMAGE)
-        world.clock.turn(START_GRACE_SECONDS + 1)
-
-    for at, world in freeze_everywhere(tmp_path, arrange, 61):
-        assert_failed_once(world, ids[0], "ImagePullBackOff", NO_IMAGE, at=at)
-        assert (len(world.jobs_of(ids[0])), world.living_jobs(ids[0])) == (1, [])
-
-
-@pytest.mark.parametrize("begins", [False, True])
-def test_a_cancelled_run_ends_without_a_job_wherever_a_tick_freezes(tmp_path: Path, begins: bool) -> None:
-    ids: list[str] = []
-
-    def arrange(world: KubernetesWorld) -> None:
-        ids[:] = [(world.launch_and_begin if begins else world.launch)()]
-        world.prefect.cancel(ids[0])
-        world.clock.turn(ROUND_SECONDS)
-
-    for at, world in freeze_everywhere(tmp_path, arrange, 61):
-        assert world.prefect.flow_run(ids[0])["state"] == "Cancelled", f"frozen at effect {at}"
-        assert world.living_jobs(ids[0]) == [], f"frozen at effect {at}"
