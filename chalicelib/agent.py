@@ -110,14 +110,12 @@ class Agent:
 
     def _poll(self, outcomes: Sequence[Outcome], last_claim: datetime) -> Due:
         """Record these outcomes and read what is due."""
-        runs = self.prefect.record_and_poll(outcomes, last_claim)
-        return Due(runs, self.clock.now())
+        return Due(self.prefect.record_and_poll(outcomes, last_claim), self.clock.now())
 
     def _may_claim(self, due: Due, last_claim: datetime, report: TickReport) -> bool:
         """Whether something new is due, read a moment ago, and there is time for it."""
         is_fresh = self._age_seconds(due.read_at) <= READING_AGE_LIMIT_SECONDS / 2
-        is_in_time = self.clock.now() < last_claim and not report.agent_fault
-        return is_fresh and is_in_time and bool(report.untried(due.runs))
+        return is_fresh and self.clock.now() < last_claim and not report.agent_fault and bool(report.untried(due.runs))
 
     def _submit(self, due: Due, last_claim: datetime, report: TickReport) -> Due:
         """Submit what is due and read what is due next; in a backlog that is read while the launches are under way."""

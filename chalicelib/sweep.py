@@ -66,9 +66,7 @@ class Sweep:
         consequences = self.prefect.record_stops(sightings, waiting) if sightings or waiting else []
         for sighting, consequence in zip(sightings, consequences, strict=True):
             if consequence is not Consequence.NOTHING and sighting.stop:
-                about = {"flow_run_id": sighting.run_id, "launch_key": sighting.key}
-                line = "Flow run %s %s: %s"
-                LOGGER.warning(line, sighting.run_id, consequence.value, sighting.stop.reason, extra=about)
+                _warn(f"Flow run {sighting.run_id} {consequence.value}: {sighting.stop.reason}", sighting)
         return consequences
 
     def _look_at_launches(self, launched: Sequence[Launched], report: TickReport) -> None:
@@ -134,8 +132,7 @@ class Sweep:
         before = self.clock.now() - timedelta(seconds=FORGOTTEN_SECONDS)
         for run_id in sorted(self.prefect.find_finished(list(alive), before)) if alive else ():
             report.strays += 1
-            about = {"flow_run_id": run_id, "launch_key": alive[run_id].key}
-            LOGGER.warning("%s runs, and flow run %s is long finished", alive[run_id].text, run_id, extra=about)
+            _warn(f"{alive[run_id].text} runs, and flow run {run_id} is long finished", alive[run_id])
             if self.manners.strays == "stop":
                 self._stop(alive[run_id], "The flow run has finished long ago", report)
 
@@ -145,11 +142,14 @@ class Sweep:
         except AgentError as error:
             report.errors.append(f"{sighting.text} of flow run {sighting.run_id} cannot be stopped: {error}")
         else:
-            about = {"flow_run_id": sighting.run_id, "launch_key": sighting.key}
-            LOGGER.warning("%s of flow run %s is stopped: %s", sighting.text, sighting.run_id, reason, extra=about)
+            _warn(f"{sighting.text} of flow run {sighting.run_id} is stopped: {reason}", sighting)
 
     def _age_seconds(self, launch: Launched) -> float:
         return (self.clock.now() - launch.since).total_seconds()
+
+
+def _warn(text: str, sighting: Sighting) -> None:
+    LOGGER.warning(text, extra={"flow_run_id": sighting.run_id, "launch_key": sighting.key})
 
 
 def vanished(launch: Launched, place: Place) -> Sighting:

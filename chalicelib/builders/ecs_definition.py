@@ -8,16 +8,9 @@ import re
 from copy import deepcopy
 from typing import Any
 
+from chalicelib.builders import flow_container as flows
 from chalicelib.builders.ecs_defaults import EcsDefaults
 from chalicelib.builders.ecs_documents import list_of, pairs_of, text_sized
-from chalicelib.builders.flow_container import (
-    FLOW_CONTAINER,
-    IMAGE_VARIABLE,
-    KEY_VARIABLES,
-    flow_image,
-    key_variable,
-    without_keys,
-)
 from chalicelib.builders.run_configs import EcsRun
 from chalicelib.errors import UnsupportedRun
 from chalicelib.flow_runs import Document, Flow
@@ -37,9 +30,9 @@ def build_definition(
     definition = deepcopy(text_sized(template))
     container = _flow_container(definition)
     if container is None:
-        container = {"name": FLOW_CONTAINER}
+        container = {"name": flows.FLOW_CONTAINER}
         definition.setdefault("containerDefinitions", []).append(container)
-    container["image"] = flow_image(flow, ecs_run.image, container.get("image"))
+    container["image"] = flows.flow_image(flow, ecs_run.image, container.get("image"))
     _set_environment(container, defaults.container.secret_reference)
     role = ecs_run.execution_role_arn or defaults.execution_role_arn or overriding_role
     if role:
@@ -62,8 +55,10 @@ def check_existing(flow: Flow, definition: Document, defaults: EcsDefaults) -> b
         )
     container = _flow_container(definition)
     if container is None:
-        raise UnsupportedRun(f"the task definition of task_definition_arn has no container named {FLOW_CONTAINER!r}")
-    settings, needed = defaults.container, key_variable(flow.core_version)
+        raise UnsupportedRun(
+            f"the task definition of task_definition_arn has no container named {flows.FLOW_CONTAINER!r}"
+        )
+    settings, needed = defaults.container, flows.key_variable(flow.core_version)
     if not settings.secret_reference:
         return False
     if needed in pairs_of(container.get("secrets", ())):
@@ -72,27 +67,27 @@ def check_existing(flow: Flow, definition: Document, defaults: EcsDefaults) -> b
         return False
     lines = json.dumps({"secrets": _secrets(settings.secret_reference)})[1:-1]
     raise UnsupportedRun(
-        f"the task definition of task_definition_arn does not give its container {FLOW_CONTAINER!r} the secret "
+        f"the task definition of task_definition_arn does not give its container {flows.FLOW_CONTAINER!r} the secret "
         f"{needed}; add to that container: {lines} (or let the agent pass the key in plain: AGENT_ALLOW_PLAIN_API_KEY)"
     )
 
 
 def _flow_container(definition: Document) -> Any:
     containers = definition.get("containerDefinitions", ())
-    return next((container for container in containers if container["name"] == FLOW_CONTAINER), None)
+    return next((container for container in containers if container["name"] == flows.FLOW_CONTAINER), None)
 
 
 def _set_environment(container: dict[str, Any], reference: str | None) -> None:
-    env = without_keys(pairs_of(container.get("environment", ())))
-    container["environment"] = list_of({**env, IMAGE_VARIABLE: container["image"]})
+    env = flows.without_keys(pairs_of(container.get("environment", ())))
+    container["environment"] = list_of({**env, flows.IMAGE_VARIABLE: container["image"]})
     if reference:
-        others = [entry for entry in container.get("secrets", ()) if entry["name"] not in KEY_VARIABLES]
+        others = [entry for entry in container.get("secrets", ()) if entry["name"] not in flows.KEY_VARIABLES]
         container["secrets"] = others + _secrets(reference)
 
 
 def _secrets(reference: str) -> list[dict[str, str]]:
     """The `secrets` of a container definition that make the platform fill in the key variables."""
-    return [{"name": name, "valueFrom": reference} for name in KEY_VARIABLES]
+    return [{"name": name, "valueFrom": reference} for name in flows.KEY_VARIABLES]
 
 
 def _family(image: str, definition: Document) -> str:

@@ -164,9 +164,8 @@ def _check_length(overrides: Document) -> None:
     if length <= OVERRIDES_LIMIT:
         return
     entries = [entry for each in overrides["containerOverrides"] for entry in each.get("environment", ())]
-    large = [entry for entry in entries if len(entry.get("value", "")) > 100]
-    largest = sorted(large, key=lambda entry: len(entry["value"]), reverse=True)[:3]
-    names = ", ".join(shorten(entry["name"], 60) for entry in largest)
+    large = sorted(entries, key=lambda entry: len(entry.get("value", "")), reverse=True)[:3]
+    names = ", ".join(shorten(entry["name"], 60) for entry in large if len(entry.get("value", "")) > 100)
     raise UnsupportedRun(
         f"the task's overrides have {length} characters, ECS takes {OVERRIDES_LIMIT}: put the largest variables "
         f"({names}) into a task definition, or let the flow read them from somewhere"

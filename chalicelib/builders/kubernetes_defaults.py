@@ -47,8 +47,7 @@ class KubernetesDefaults:
     """The agent's settings for Kubernetes.
 
     `job_template` is the agent's own template; a run's takes its place as a whole. `service_account_name`,
-    `image_pull_secrets` and `image_pull_policy` are stronger than that template and weaker than a run's own. `volumes`
-    and `volume_mounts`, in Kubernetes' own form, are added where the template has none of their name or path.
+    `image_pull_secrets` and `image_pull_policy` are stronger than that template and weaker than a run's own.
     `ttl_seconds_after_finished` is for Jobs whose template has none. With `api_key_secret` Kubernetes fills the key in;
     `allow_plain_api_key` lets it go into the Job instead while only AWS knows it by reference.
     """
@@ -59,8 +58,6 @@ class KubernetesDefaults:
     service_account_name: str | None = None
     image_pull_secrets: tuple[str, ...] = ()
     image_pull_policy: str | None = None
-    volumes: tuple[Document, ...] = ()
-    volume_mounts: tuple[Document, ...] = ()
     ttl_seconds_after_finished: int | None = None
     api_key_secret: SecretKey | None = None
     allow_plain_api_key: bool = False

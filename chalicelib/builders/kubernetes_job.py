@@ -9,15 +9,7 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
-from chalicelib.builders.flow_container import (
-    FLOW_CONTAINER,
-    IMAGE_VARIABLE,
-    KEY_VARIABLES,
-    ContainerSettings,
-    container_environment,
-    flow_image,
-    flow_run_command,
-)
+from chalicelib.builders import flow_container as flows
 from chalicelib.builders.kubernetes_defaults import KubernetesDefaults, template_problems
 from chalicelib.builders.run_configs import KubernetesRun
 from chalicelib.errors import UnsupportedRun, shorten
@@ -92,7 +84,6 @@ def _fill_pod(pod: dict[str, Any], kubernetes_run: KubernetesRun, defaults: Kube
     _choose(pod, "serviceAccountName", own, *accounts)
     _choose(pod, "imagePullSecrets", own, *secrets)
     pod["restartPolicy"] = pod.get("restartPolicy") or "Never"
-    _add(pod, "volumes", "name", defaults.volumes)
 
 
 def _choose(target: dict[str, Any], name: str, has_own_template: bool, asked: Any, of_the_agent: Any) -> None:
@@ -103,25 +94,20 @@ def _choose(target: dict[str, Any], name: str, has_own_template: bool, asked: An
         target[name] = asked
 
 
-def _add(target: dict[str, Any], name: str, identity: str, entries: tuple[Document, ...]) -> None:
-    present = target.get(name) or []
-    taken = {entry.get(identity) for entry in present}
-    added = [deepcopy(dict(entry)) for entry in entries if entry.get(identity) not in taken]
-    if added:
-        target[name] = present + added
-
-
 def _fill_container(
     container: dict[str, Any], run: FlowRun, kubernetes_run: KubernetesRun, defaults: KubernetesDefaults
 ) -> None:
-    image = flow_image(run.flow, kubernetes_run.image, container.get("image"))
-    container["name"] = container.get("name") or FLOW_CONTAINER
+    image = flows.flow_image(run.flow, kubernetes_run.image, container.get("image"))
+    container["name"] = container.get("name") or flows.FLOW_CONTAINER
     container["image"] = image
     # The image's own entry point stays: Prefect's installs EXTRA_PIP_PACKAGES before it runs these.
-    container["args"] = flow_run_command(run.flow.core_version)[-1].split()
+    container["args"] = flows.flow_run_command(run.flow.core_version)[-1].split()
     own_policy = kubernetes_run.image_pull_policy
     _choose(container, "imagePullPolicy", kubernetes_run.has_template, own_policy, defaults.image_pull_policy)
-    variables = {**container_environment(run, _settings(defaults), kubernetes_run.env), IMAGE_VARIABLE: image}
+    variables = {
+        **flows.container_environment(run, _settings(defaults), kubernetes_run.env),
+        flows.IMAGE_VARIABLE: image,
+    }
     container["env"] = _environment(variables, defaults, container.get("env") or [])
     resources = _filled(container, "resources")
     for kind, cpu, memory in (
@@ -129,7 +115,6 @@ def _fill_container(
         ("limits", kubernetes_run.cpu_limit, kubernetes_run.memory_limit),
     ):
         _filled(resources, kind).update({name: value for name, value in (("cpu", cpu), ("memory", memory)) if value})
-    _add(container, "volumeMounts", "mountPath", defaults.volume_mounts)
 
 
 def _environment(variables: dict[str, str], defaults: KubernetesDefaults, own: list[Document]) -> list[Document]:
@@ -138,12 +123,12 @@ def _environment(variables: dict[str, str], defaults: KubernetesDefaults, own: l
     ours: list[Document] = [{"name": name, "value": value} for name, value in sorted(variables.items())]
     if secret:
         source = {"secretKeyRef": {"name": secret.name, "key": secret.key}}
-        ours += [{"name": name, "valueFrom": source} for name in KEY_VARIABLES]
+        ours += [{"name": name, "valueFrom": source} for name in flows.KEY_VARIABLES]
     names = {entry["name"] for entry in ours}
     return ours + [entry for entry in own if entry["name"] not in names]
 
 
-def _settings(defaults: KubernetesDefaults) -> ContainerSettings:
+def _settings(defaults: KubernetesDefaults) -> flows.ContainerSettings:
     """The container settings as a Job can keep to them: what only AWS can look up is no reference here."""
     settings = defaults.container
     if defaults.api_key_secret:

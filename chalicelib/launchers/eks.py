@@ -26,17 +26,12 @@ class EksSignIn:
     """The way to one EKS cluster, which is described once a process."""
 
     def __init__(self, cluster: str, clients: AwsClients, clock: Clock) -> None:
-        self._cluster = cluster
+        self.cluster = cluster
         self._clients = clients
         self._clock = clock
         self._lock = threading.Lock()
         self._token = ""
         self._made_at = datetime.min.replace(tzinfo=UTC)
-
-    @property
-    def cluster(self) -> str:
-        """Its name."""
-        return self._cluster
 
     def connect(self) -> Any:
         """An httpx client that trusts the cluster's CA alone.
@@ -63,10 +58,10 @@ class EksSignIn:
         )
 
     def _describe(self) -> Document:
-        subject = f"DescribeCluster of {self._cluster}"
+        subject = f"DescribeCluster of {self.cluster}"
         try:
             with answers(subject):
-                described: Document = self._clients.eks().describe_cluster(name=self._cluster)["cluster"]
+                described: Document = self._clients.eks().describe_cluster(name=self.cluster)["cluster"]
         except LaunchRejected as error:
             # It is the same for every run, whatever AWS calls it.
             raise LaunchForbidden(f"{error} (AGENT_EKS_CLUSTER must name a cluster of this region)") from error
@@ -87,7 +82,7 @@ class EksSignIn:
         with self._lock:
             now = self._clock.now()
             if self._token == refused or now - self._made_at > timedelta(seconds=TOKEN_SECONDS):
-                with answers(f"The sign-in to EKS cluster {self._cluster}"):
+                with answers(f"The sign-in to EKS cluster {self.cluster}"):
                     self._token, self._made_at = self._make_token(), now
             return self._token
 
@@ -99,6 +94,6 @@ class EksSignIn:
         region = self._clients.eks().meta.region_name
         host = f"sts.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
         question = {"Action": "GetCallerIdentity", "Version": "2011-06-15"}
-        request: Any = AWSRequest("GET", f"https://{host}/", {"x-k8s-aws-id": self._cluster}, params=question)
+        request: Any = AWSRequest("GET", f"https://{host}/", {"x-k8s-aws-id": self.cluster}, params=question)
         SigV4QueryAuth(self._clients.credentials, "sts", region, _SIGNATURE_SECONDS).add_auth(request)
         return _TOKEN_PREFIX + base64.urlsafe_b64encode(request.url.encode()).decode().rstrip("=")

@@ -50,6 +50,8 @@ class KubernetesLauncher:
         self._templates = templates
         self._pace = pace
         self._clock = clock
+        self._jobs = f"/apis/batch/v1/namespaces/{defaults.namespace}/jobs"
+        self._pods = f"/api/v1/namespaces/{defaults.namespace}/pods"
 
     @cached_property
     def place(self) -> Place:
@@ -205,11 +207,3 @@ class KubernetesLauncher:
             query["continue"] = page["metadata"].get("continue") or ""
             if not query["continue"]:
                 return
-
-    @property
-    def _jobs(self) -> str:
-        return f"/apis/batch/v1/namespaces/{self._defaults.namespace}/jobs"
-
-    @property
-    def _pods(self) -> str:
-        return f"/api/v1/namespaces/{self._defaults.namespace}/pods"

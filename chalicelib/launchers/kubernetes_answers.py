@@ -29,9 +29,7 @@ _AWAY = Ruling(LaunchUnknown)
 _TOO_FAST = Ruling(Throttled, "AGENT_LAUNCHES_PER_SECOND may be too high for this cluster")
 _NO_KUBERNETES = Ruling(LaunchForbidden, "what answers is no Kubernetes API that makes Jobs: check its address")
 _NAMESPACE = Ruling(LaunchForbidden, "create the namespace, or name one that exists (AGENT_KUBERNETES_NAMESPACE)")
-_SIGN_IN = Ruling(
-    LaunchForbidden, "the cluster does not know this agent: map its role (EKS access entry), or sign in anew"
-)
+_SIGN_IN = Ruling(LaunchForbidden, "map the agent's role in the cluster (EKS access entry), or sign in anew")
 
 _REASONS = {
     _SIGN_IN: "Unauthorized",
@@ -63,13 +61,10 @@ TEXTS: tuple[tuple[str, Ruling], ...] = (
 """The answer to what refusals say, which goes before their reason; the first that fits."""
 
 _EXCEPTIONS = {
-    Ruling(
-        LaunchForbidden, "its certificate is not of the CA that this agent was told of: check address and CA"
-    ): "SSLCertVerificationError",
+    Ruling(LaunchForbidden, "its CA is another: check address and CA"): "SSLCertVerificationError",
     # No connection, so nothing was asked for and nothing made.
-    Ruling(
-        LaunchDeferred, "the cluster cannot be reached: check its address, subnets and security groups"
-    ): "ConnectError ConnectTimeout PoolTimeout ProxyError",
+    Ruling(LaunchDeferred, "it cannot be reached: check address, subnets, security groups"): """
+        ConnectError ConnectTimeout PoolTimeout ProxyError""",
     _NO_KUBERNETES: "UnsupportedProtocol InvalidURL",
     # Raised before a request is sent, by what makes its token: a plug-in of a kubeconfig, or a file of the pod's.
     Ruling(LaunchForbidden, "check the sign-in of the kubeconfig"): "ConfigError FileNotFoundError PermissionError",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from chalicelib.builders.kubernetes_job import FLOW_RUN_LABEL, LAUNCH_KEY_ANNOTATION
@@ -55,6 +55,7 @@ HINTS: tuple[tuple[str, str], ...] = (
 """What to do, by what the reasons say; the first that fits."""
 
 _NO_POD = "see `kubectl describe job`: a quota, an admission rule or the service account is in the way"
+_COUNTS = ("active", "failed", "succeeded", "uncountedTerminatedPods")
 _DID_NOTHING = "its command ended before the flow run began: check that the image runs Prefect's command"
 
 
@@ -113,18 +114,19 @@ def _stop_of_pod(text: str, pod: Document) -> Stop:
     )
 
 
-def false_start(job: Document, pods: Iterable[Document], now: datetime) -> Stop | None:
+def false_start(job: Document, pods: Sequence[Document], now: datetime) -> Stop | None:
     """The stop of a Job that is not finished, and whose pod has failed to start for START_GRACE_SECONDS.
 
     The Job would go on trying, so it must be ended before anybody acts upon this.
     """
     subject = f"Job {job['metadata']['name']} cannot start"
-    pods = [pod for pod in pods if pod["status"].get("phase") not in ("Failed", "Succeeded")]
-    if not pods and _is_late(job, now) and not job["spec"].get("suspend"):
+    has_had_pods = bool(pods) or any(job.get("status", {}).get(name) for name in _COUNTS)
+    if not has_had_pods and _is_late(job, now) and not job["spec"].get("suspend"):
         return Stop(f"{subject}: it has no pod ({_NO_POD})", has_run=False, passes=True)
-    if any(_has_begun(pod) for pod in pods):
+    present = [pod for pod in pods if pod["status"].get("phase") not in ("Failed", "Succeeded")]
+    if any(_has_begun(pod) for pod in present):
         return None
-    for pod in pods:
+    for pod in present:
         for waiting in _waits(pod):
             if re.fullmatch(FALSE_STARTS, str(waiting.get("reason"))) and _is_late(pod, now):
                 text = f"{subject}: {_texts(waiting)}"

@@ -42,8 +42,7 @@ STANDING_COLUMNS = f"""id version state state_timestamp serialized_state run_con
 CLAIMED = 'state: {_eq: "Submitted"}, serialized_state: {_contains: $mine}'
 """That a state, or what is in it, is a claim of this agent's."""
 
-PHASES = {"Submitted": Phase.WAITING, "Running": Phase.RUNNING, "Cancelling": Phase.CANCELLING}
-PHASES["Cancelled"] = Phase.CANCELLED
+PHASES = dict(zip(("Submitted", "Running", "Cancelling", "Cancelled"), Phase, strict=True))
 
 
 def own_launches(tenant_id: str, context: Document, now: datetime, offset: int = 0) -> list[RootField]:
@@ -96,9 +95,8 @@ def _begun(order: str) -> str:
 def standings(run_ids: Sequence[str]) -> RootField:
     """How some runs stand now, with their task runs that have begun or wait."""
     variables = {"ids": ("[uuid!]", list(run_ids)), "open": ("[String!]", ["Submitted", "Running", *RETRYABLE_STATES])}
-    return RootField(
-        "standings", f"flow_run(where: {{id: {{_in: $ids}}}}) {{ {STANDING_COLUMNS} }}", {**variables, **_sign()}
-    )
+    text = f"flow_run(where: {{id: {{_in: $ids}}}}) {{ {STANDING_COLUMNS} }}"
+    return RootField("standings", text, {**variables, **_sign()})
 
 
 def finished_runs(run_ids: Sequence[str], before: datetime) -> RootField:
@@ -186,13 +184,8 @@ def _claimed(row: Document) -> Sequence[Document]:
 
 
 def _standing_context(row: Document, claimed: Sequence[Document]) -> Document:
-    for state in (
-        *([row["serialized_state"]] if row["state"] == "Submitted" else []),
-        *(task["serialized_state"] for task in claimed),
-        *(submission["serialized_state"] for submission in row["submissions"]),
-    ):
-        return context_of(state)
-    return {}
+    own = [row] if row["state"] == "Submitted" else []
+    return next((context_of(each["serialized_state"]) for each in (*own, *claimed, *row["submissions"])), {})
 
 
 def _standing_key(row: Document, context: Document) -> str | None:

@@ -49,14 +49,12 @@ def stop_fields(
 def _set_back(alias: str, row: Document, sighting: Sighting, new: Document) -> list[RootField]:
     """Let a run wait for its next claim; a retry that never began waits as the retry that it was."""
     waiting = [task for task in row["open"] if task["state"] == "Submitted" and key_of(task) == sighting.key]
-    if row["state"] == "Running" and waiting:
-        changed = {name: new[name] for name in ("start_time", "message", "context")}
-        return [
-            set_task_run_state(f"{alias}_{i}", task["id"], {**_before(task), **changed})
-            for i, task in enumerate(waiting)
-        ]
-    # What the lost machine was at begins anew; nobody would run it otherwise.
     running = [task for task in row["open"] if task["state"] == "Running"]
+    if row["state"] == "Running" and waiting and not running:
+        changed = {name: new[name] for name in ("start_time", "message", "context")}
+        befores = [(f"{alias}_{i}", task["id"], {**_before(task), **changed}) for i, task in enumerate(waiting)]
+        return [set_task_run_state(*before) for before in befores]
+    # What the lost machine was at begins anew; nobody would run it otherwise.
     again = [set_task_run_state(f"{alias}_{i}", task["id"], pending(new["message"])) for i, task in enumerate(running)]
     return [*again, set_flow_run_state(alias, row["id"], new)]
 

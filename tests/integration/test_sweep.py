@@ -74,16 +74,29 @@ def test_a_run_whose_retry_is_due_later_is_left_to_it_though_its_task_is_long_fo
 
 
 def test_a_task_that_was_adopted_speaks_for_its_run_like_any_other(world: World) -> None:
-    run_id, arn = launch_and_begin(world)
-    # As somebody does who restarts a run whose task lives: it is taken over by the next claim.
+    run_id, arn = launch(world)
+    # As Lazarus does with a run whose task takes long to start: it is taken over by the next claim.
     world.prefect.set_state(run_id, {"type": "Scheduled", "start_time": world.clock.now().isoformat()})
     tick_again(world, 60)
-    world.prefect.set_state(run_id, {"type": "Running"})
+    begin(world, run_id, arn)
     tick_again(world, 3700)
     assert (state_of(world, run_id), world.living_tasks(run_id)) == ("Running", [arn])
     world.ecs.stop(arn, exit_code=1)
     tick_again(world, 60)
     assert_failed_with(world, run_id, arn, "exit code 1")
+
+
+def test_a_run_that_is_restarted_while_its_container_lives_waits_for_that_to_end_and_begins_anew(world: World) -> None:
+    run_id, arn = launch_and_begin(world)
+    world.prefect.set_state(run_id, {"type": "Failed", "message": "the flow's own"})
+    world.prefect.set_state(run_id, {"type": "Scheduled", "start_time": world.clock.now().isoformat()})
+    tick_again(world, 60, 60)
+    assert (state_of(world, run_id), world.living_tasks(run_id)) == ("Scheduled", [arn])
+    assert "has not ended yet" in world.prefect.flow_run(run_id)["state_message"]
+    world.ecs.stop(arn)
+    tick_again(world, 60)
+    assert state_of(world, run_id) == "Submitted"
+    assert len(set(world.living_tasks(run_id)) - {arn}) == 1
 
 
 def write_log(world: World, run_id: str, message: str, info: dict[str, Any] | None) -> None:

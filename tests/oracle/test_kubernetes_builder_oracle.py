@@ -187,15 +187,6 @@ def _names_in_env(manifest: Json) -> list[str]:
     return [entry["name"] for entry in manifest["spec"]["template"]["spec"]["containers"][0]["env"]]
 
 
-def test_volumes_of_the_agent_are_mounted_here_and_ignored_there(tmp_path: Path) -> None:
-    volumes, mounts = [{"name": "v", "emptyDir": {}}], [{"name": "v", "mountPath": "/v"}]
-    case = Case("volumes", agent={"volumes": volumes, "volume_mounts": mounts})
-    theirs, ours = ask_prefect1([case], tmp_path)[0]["manifest"], ask_ours(case)["manifest"]
-    assert "volumes" not in theirs["spec"]["template"]["spec"]
-    assert ours["spec"]["template"]["spec"]["volumes"] == volumes
-    assert ours["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] == mounts
-
-
 def test_a_null_restart_policy_is_never_here_and_stays_null_there_which_no_job_may_have(tmp_path: Path) -> None:
     case = Case("null", of_the_run(FLOW, pod={"restartPolicy": None}))
     theirs, ours = ask_prefect1([case], tmp_path)[0]["manifest"], ask_ours(case)["manifest"]

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chalicelib.agent import READING_AGE_LIMIT_SECONDS, Agent
 from chalicelib.errors import (
@@ -20,6 +22,7 @@ from chalicelib.errors import (
     UnsupportedRun,
 )
 from chalicelib.flow_runs import Claim, Flow, FlowRun, Place, TaskRun, launch_key
+from chalicelib.launches import adopt
 from chalicelib.outcomes import Answer, Outcome
 from chalicelib.sightings import Consequence, Own, Sighting
 from tests.doubles.clock import TurnedClock
@@ -487,3 +490,48 @@ def test_a_recovery_that_fails_does_not_stop_the_tick(world: World) -> None:
     report = world.recover()
     assert world.answers() == {"a": Answer.LAUNCHED}
     assert "too slow" in report["errors"][0]
+
+
+# what of a run lives already
+
+
+def read_again(version: int = 9, begun_version: int = 0) -> FlowRun:
+    """A run that is due once more; its flow had begun by `begun_version`."""
+    start = TurnedClock().now()
+    return FlowRun("run", "run", version, start, Flow("flow", "a flow"), begun_version=begun_version)
+
+
+def adopt_with_key(run: FlowRun, key: str | None) -> Outcome:
+    claim = Claim(run, launch_key(run), run.start_time)
+    return adopt(run, claim, Sighting(run.id, key, "Task older"))
+
+
+@given(st.integers(1, 1000), st.integers(0, 1000), st.sampled_from(["", "-0a1b2c3d-4"]))
+def test_what_lives_is_adopted_unless_its_run_has_begun_since_its_claim(claimed: int, begun: int, retry: str) -> None:
+    outcome = adopt_with_key(read_again(1001, begun), f"run-{claimed}{retry}")
+    answer = Answer.REFUSED_FOR_NOW if begun > claimed else Answer.LAUNCHED
+    assert (outcome.answer, outcome.counts) == (answer, answer is Answer.LAUNCHED)
+    assert "Task older" in outcome.text
+
+
+def test_what_this_very_claim_has_launched_is_adopted_whatever_has_begun() -> None:
+    run = read_again(3, begun_version=5)
+    assert adopt_with_key(run, launch_key(run)).answer is Answer.LAUNCHED
+    retry = replace(run, due_task_runs=(TaskRun("task-1", 3),))
+    assert adopt_with_key(retry, launch_key(retry)).answer is Answer.LAUNCHED
+
+
+@pytest.mark.parametrize(("begun_version", "answer"), [(0, Answer.LAUNCHED), (1, Answer.REFUSED_FOR_NOW)])
+def test_what_bears_no_key_is_adopted_only_while_its_run_has_never_begun(begun_version: int, answer: Answer) -> None:
+    assert adopt_with_key(read_again(9, begun_version), None).answer is answer
+
+
+def test_a_run_that_began_in_a_container_that_still_lives_is_given_back_and_not_launched_beside_it(
+    world: World,
+) -> None:
+    world.add("again")
+    world.api.runs = [replace(run, version=7, was_claimed_before=True, begun_version=3) for run in world.api.runs]
+    world.platform.alive = {"again": Sighting("again", "again-1", "Task older", is_running=True)}
+    world.tick()
+    assert world.platform.launched == {}
+    assert [(outcome.answer, outcome.counts) for outcome in world.api.recorded] == [(Answer.REFUSED_FOR_NOW, False)]

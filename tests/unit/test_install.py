@@ -106,6 +106,7 @@ def test_a_key_by_reference_is_no_secret() -> None:
         (["start", "kubernetes", "--rbac"], "--rbac belongs to install"),
         (["install", "--dry-run"], "--dry-run belongs to start and tick"),
         (["install", "ecs"], "no such command"),
+        (["install", "--job-template", "job.yaml"], "this file is not in the cluster"),
         (["install", "--namespace", "No Such"], "is not a namespace"),
     ],
 )
@@ -116,3 +117,10 @@ def test_an_option_of_another_command_or_a_bad_value_is_one_line_that_says_so(
     printed = capsys.readouterr()
     assert problem in printed.err
     assert (printed.out, printed.err.count("\n")) == ("", 1)
+
+
+def test_a_kubeconfig_of_this_machine_does_not_go_into_the_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    documents = install(capsys, "--kubeconfig", "/home/me/.kube/config", "--context", "mine")
+    assert not {"AGENT_KUBECONFIG", "AGENT_KUBECONFIG_CONTEXT"} & {
+        each["name"] for each in container_of(documents)["env"]
+    }

@@ -19,7 +19,7 @@ from chalicelib.builders.kubernetes_job import LAUNCH_KEY_ANNOTATION, build_job,
 from chalicelib.builders.run_configs import read_kubernetes_run
 from chalicelib.errors import SettingsError, UnsupportedRun
 from chalicelib.flow_runs import Flow, FlowRun, TaskRun, launch_key
-from tests.oracle.kubernetes_cases import ALIKE, FLOW, SIDECAR, Case, job, kubernetes, of_the_run
+from tests.oracle.kubernetes_cases import ALIKE, FLOW, Case, job, kubernetes, of_the_run
 from tests.oracle.kubernetes_generated_cases import cases
 from tests.oracle.kubernetes_schema import NEWEST, OLDEST, schema_problem
 
@@ -162,9 +162,8 @@ def build_case(case: Case, defaults: KubernetesDefaults = DEFAULTS) -> dict[str,
 def test_every_manifest_that_is_built_is_valid_by_the_published_schema(
     case: Case, secret: SecretKey | None, ttl_seconds: int | None
 ) -> None:
-    volumes = ({"name": "own", "emptyDir": {}},), ({"name": "own", "mountPath": "/own"},)
     defaults = replace(DEFAULTS, api_key_secret=secret, ttl_seconds_after_finished=ttl_seconds)
-    manifest = build_case(case, replace(defaults, volumes=volumes[0], volume_mounts=volumes[1]))
+    manifest = build_case(case, defaults)
     assert manifest is None or schema_problem(manifest) == ""
 
 
@@ -230,20 +229,6 @@ def test_a_finished_job_is_kept_as_long_as_the_template_says_else_the_agent(
     defaults = replace(DEFAULTS, ttl_seconds_after_finished=60)
     assert build(of_the_run(FLOW, **of_the_template), defaults)["spec"]["ttlSecondsAfterFinished"] == effective
     assert "ttlSecondsAfterFinished" not in build(of_the_run(FLOW))["spec"]
-
-
-def test_volumes_of_the_agent_are_added_to_those_of_the_template_unless_it_has_its_own() -> None:
-    container = {**FLOW, "volumeMounts": [{"name": "a", "mountPath": "/a"}]}
-    template = of_the_run(container, SIDECAR, pod={"volumes": [{"name": "a", "emptyDir": {}}]})
-    volumes = ({"name": "a", "hostPath": {"path": "/"}}, {"name": "b", "emptyDir": {}})
-    mounts = ({"name": "b", "mountPath": "/a"}, {"name": "b", "mountPath": "/b"})
-    manifest = build(template, replace(DEFAULTS, volumes=volumes, volume_mounts=mounts))
-    assert pod_of(manifest)["volumes"] == [{"name": "a", "emptyDir": {}}, {"name": "b", "emptyDir": {}}]
-    assert container_of(manifest)["volumeMounts"] == [
-        {"name": "a", "mountPath": "/a"},
-        {"name": "b", "mountPath": "/b"},
-    ]
-    assert "volumeMounts" not in pod_of(manifest)["containers"][1]
 
 
 def test_variables_that_only_the_template_has_stand_last_in_its_order_so_that_they_can_refer_to_ours() -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from chalicelib.builders.flow_container import ContainerSettings
 from chalicelib.builders.kubernetes_defaults import KubernetesDefaults, built_in_job
 from chalicelib.builders.kubernetes_job import FLOW_RUN_LABEL, job_name
-from chalicelib.cli.install import RULES
+from chalicelib.cli.install import TEMPLATE
 from chalicelib.errors import (
     LaunchDeferred,
     LaunchError,
@@ -541,4 +542,43 @@ def test_the_role_that_install_prints_allows_all_that_is_asked_and_nothing_else(
     for sighting in launcher.list_alive():
         launcher.stop(sighting, "enough")
     asked = {(call.verb, call.resource) for call in server.calls}
-    assert asked == {(verb, resource) for rule in RULES for resource in rule["resources"] for verb in rule["verbs"]}
+    (rules,) = (each["rules"] for each in yaml.safe_load_all(TEMPLATE.read_text()) if each["kind"] == "Role")
+    assert asked == {(verb, resource) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+
+
+# in trouble after it has worked
+
+
+def test_a_job_that_is_being_ended_is_not_alive_to_rely_on(
+    server: KubernetesServer, launcher: KubernetesLauncher
+) -> None:
+    text = launch(launcher)
+    server.start_pod(pod_of(server, text))
+    launcher.stop(look(launcher, text), "The flow run was cancelled")
+    assert look(launcher, text).stop is None, "it has not ended yet"
+    assert launcher.find_alive(run_of().id) is None
+    later = launch(launcher, version=4)
+    alive = launcher.find_alive(run_of().id)
+    assert alive is not None
+    assert alive.text == later
+
+
+def test_a_sign_in_that_has_worked_and_is_refused_later_is_for_now(
+    server: KubernetesServer, launcher: KubernetesLauncher
+) -> None:
+    launch(launcher, 1)
+    server.remove_token("secret-token")
+    with pytest.raises(LaunchDeferred, match="sign-in is in trouble"):
+        launch(launcher, 2)
+    server.add_token("secret-token")
+    launch(launcher, 2)
+    assert len(server.jobs()) == 2
+
+
+def test_a_sign_in_that_was_refused_from_the_start_stays_the_agents_fault(
+    server: KubernetesServer, launcher: KubernetesLauncher
+) -> None:
+    server.remove_token("secret-token")
+    for _ in range(2):
+        with pytest.raises(LaunchForbidden, match="401 Unauthorized"):
+            launch(launcher)

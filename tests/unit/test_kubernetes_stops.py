@@ -208,3 +208,77 @@ def test_a_reason_that_stands_on_the_job_is_its_stop_again() -> None:
     marked = job("Failed", "DeadlineExceeded", **{STOPPED_ANNOTATION: told.reason})
     assert read_job(marked, []).stop == told
     assert read_job(job(**{STOPPED_ANNOTATION: told.reason}), []).stop is None
+
+
+BEGUN: list[dict[str, Any]] = [
+    {"state": {"running": {}}},
+    {"state": {"terminated": {"exitCode": 1, "reason": "Error"}}},
+    {"state": {"waiting": PULL}, "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}}},
+    {"state": {"waiting": PULL}, "restartCount": 1},
+]
+
+
+@pytest.mark.parametrize("begun", BEGUN)
+def test_a_flow_whose_container_ever_ran_is_no_false_start_whatever_waits_beside_it(begun: dict[str, Any]) -> None:
+    waits = pod("Running", sidecar={"waiting": PULL}, init={"waiting": PULL})
+    assert false_start(job(), [waits], LATE), "without the flow's container it is one"
+    waits["status"]["containerStatuses"].append({"name": "flow", **begun})
+    assert false_start(job(), [waits], LATE) is None
+
+
+@pytest.mark.parametrize("flow", [{"running": {}}, {"waiting": {"reason": "PodInitializing"}}])
+def test_a_native_sidecar_that_cannot_be_had_holds_up_nobody(flow: dict[str, Any]) -> None:
+    waits = pod("Pending", flow=flow, init={"waiting": PULL})
+    waits["spec"]["initContainers"] = [{"name": "init", "restartPolicy": "Always"}]
+    assert false_start(job(), [waits], LATE) is None
+
+
+def test_a_flow_that_cannot_start_is_told_although_a_native_sidecar_runs() -> None:
+    waits = pod("Pending", flow={"waiting": PULL}, init={"running": {}})
+    waits["spec"]["initContainers"] = [{"name": "init", "restartPolicy": "Always"}]
+    stop = false_start(job(), [waits], LATE)
+    assert stop is not None
+    assert "pull access denied" in stop.reason
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_of_a_pod_that_has_ended_neither_what_it_waited_for_nor_that_it_ran_counts(phase: str) -> None:
+    never_ran, ran = pod(phase, flow={"waiting": PULL}), pod(phase, flow=ended(1))
+    on_its_way = pod("Pending", flow={"waiting": {"reason": "ContainerCreating"}}, name="p-2")
+    assert false_start(job(), [never_ran, on_its_way], LATE) is None
+    assert false_start(job(), [ran, pod("Pending", flow={"waiting": PULL}, name="p-2")], LATE)
+
+
+def job_of_age(suspend: bool = False) -> dict[str, Any]:
+    """A Job that was made at CREATED."""
+    made = job()
+    made["metadata"]["creationTimestamp"] = "2026-11-20T12:00:00Z"
+    return {**made, "spec": {"suspend": suspend}}
+
+
+def test_a_job_that_gets_no_pod_is_given_time_and_passes_then() -> None:
+    assert false_start(job_of_age(), [], CREATED + timedelta(seconds=START_GRACE_SECONDS)) is None
+    stop = false_start(job_of_age(), [], LATE)
+    assert stop is not None
+    assert (stop.has_run, stop.went_well, stop.passes) == (False, False, True)
+    assert "kubectl describe job" in stop.reason
+
+
+def test_a_job_that_is_suspended_waits_for_its_pod_as_long_as_it_takes() -> None:
+    assert false_start(job_of_age(suspend=True), [], LATE + timedelta(days=1)) is None
+
+
+@pytest.mark.parametrize(
+    "pods",
+    [
+        [],
+        [pod("Pending", flow={"waiting": PULL})],
+        [pod("Pending", flow={"waiting": {"reason": "ErrImagePull", "message": "toomanyrequests"}})],
+    ],
+)
+def test_a_false_start_that_was_ended_is_the_same_stop_to_whoever_reads_it_later(pods: list[Any]) -> None:
+    told = false_start(job_of_age(), pods, LATE)
+    assert told is not None
+    marked = job("Failed", "DeadlineExceeded", **{STOPPED_ANNOTATION: told.reason})
+    assert read_job(marked, []).stop == told
+    assert not told.has_run

@@ -11,7 +11,7 @@ import pytest
 
 from chalicelib.flow_runs import Claim, Place
 from chalicelib.outcomes import Answer, Outcome
-from chalicelib.prefect_api.prefect1 import Prefect1API
+from chalicelib.prefect_api.prefect1 import WRITES_LIMIT, Prefect1API
 from chalicelib.prefect_api.prefect1_fields import write_log
 from chalicelib.prefect_api.prefect1_launches import CANCELLED_SECONDS, ORPHAN_AGE_SECONDS, PAGE_LIMIT, read_resubmit
 from chalicelib.prefect_api.prefect1_records import GIVE_BACK_SECONDS
@@ -625,3 +625,48 @@ def test_only_what_was_over_before_then_is_finished(world: World) -> None:
     assert world.api.find_finished([*ids.values(), late], then) == set()
     assert world.api.find_finished([*ids.values(), late], world.clock.now()) == over
     assert world.api.find_finished(list(ids.values())[:1], world.clock.now()) == {ids["Success"]}
+
+
+def test_what_was_started_under_a_name_that_is_no_run_costs_the_others_nothing(world: World) -> None:
+    run_id = world.add_run()
+    claim = world.launch()
+    known = Sighting(run_id, claim.key, "Task", stop=FAILED)
+    others = [Sighting(name, f"{name}-1", "Task", stop=FAILED) for name in ("manual-test", "")]
+    assert world.api.record_stops([*others, known]) == [Consequence.NOTHING, Consequence.NOTHING, Consequence.FAIL]
+    assert world.state(run_id) == "Failed"
+    world.clock.turn(1)
+    assert world.api.find_finished(["manual-test", "", run_id], world.clock.now()) == {run_id}
+
+
+@pytest.mark.parametrize(
+    ("env", "runs", "consequence"),
+    [
+        ({}, False, Consequence.RESUBMIT),
+        ({}, True, Consequence.FAIL),
+        ({"AGENT_RESUBMIT": "running"}, True, Consequence.RESUBMIT),
+    ],
+)
+def test_a_retry_in_which_something_runs_has_begun_though_some_of_it_still_waits(
+    world: World, env: dict[str, str], runs: bool, consequence: Consequence
+) -> None:
+    run_id = world.add_run(**env)
+    world.launch()
+    world.set(run_id, "Running")
+    world.add_due_retry(run_id)
+    retry = world.launch()
+    if runs:
+        world.add_task(run_id, "Running")
+    assert world.stop(retry, TAKEN) is consequence
+
+
+def test_more_writes_than_one_request_takes_go_in_several_and_all_arrive(world: World) -> None:
+    run_id = world.add_run()
+    claim = world.launch()
+    waiting = [world.add_run() for _ in range(WRITES_LIMIT + 1)]
+    world.clock.turn(300)
+    world.server.forget_requests()
+    assert world.api.record_stops([Sighting(run_id, claim.key, "Task", stop=FAILED)], waiting) == [Consequence.FAIL]
+    reading = 1
+    assert len(world.server.requests) == reading + 2
+    assert {world.server.flow_run(each)["heartbeat"] for each in waiting} == {world.clock.now()}
+    assert (world.state(run_id), world.lines(run_id)) == ("Failed", [("ERROR", FAILED.reason)])

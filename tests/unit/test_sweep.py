@@ -73,6 +73,7 @@ class MemoryPlatform:
     tasks: dict[str, Sighting] = field(default_factory=dict)
     stops: list[tuple[str, str]] = field(default_factory=list)
     unstoppable: set[str] = field(default_factory=set)
+    doubtful: set[str] = field(default_factory=set)
     look_trouble: Exception | None = None
     list_trouble: Exception | None = None
     listed: int = 0
@@ -84,6 +85,8 @@ class MemoryPlatform:
         return [self.tasks[text] for text in texts if text in self.tasks]
 
     def find_alive(self, run_id: str) -> Sighting | None:
+        if run_id in self.doubtful:
+            raise LaunchUnknown("ListTasks: throttled")
         return next((task for task in self._alive() if task.run_id == run_id), None)
 
     def list_alive(self) -> list[Sighting]:
@@ -476,3 +479,29 @@ def test_while_prefect_is_away_the_sweep_says_so_and_does_not_raise(world: World
     world.api.trouble = None
     world.sweep()
     assert world.written() == {"dead": Consequence.FAIL}
+
+
+def test_a_launch_of_which_nobody_can_say_what_lives_is_named_and_holds_up_no_other(world: World) -> None:
+    world.add("doubtful", Phase.RUNNING, age_seconds=FORGOTTEN_SECONDS + 1)
+    world.platform.doubtful = {"doubtful"}
+    world.add("dead", Phase.WAITING)
+    world.run("dead", stop=FAILED)
+    world.add("cancelled", Phase.CANCELLED)
+    world.run("cancelled", is_running=False)
+    report = world.sweep()
+    assert report.errors == ["Flow run doubtful is not looked at: ListTasks: throttled"]
+    assert (world.written(), world.stopped()) == ({"dead": Consequence.FAIL}, ["Task cancelled"])
+    world.platform.doubtful = set()
+    world.sweep()
+    assert world.written() == {"dead": Consequence.FAIL, "doubtful": Consequence.FAIL}
+
+
+def test_a_cancelled_run_is_stopped_although_prefect_cannot_be_written_to(world: World) -> None:
+    world.add("dead", Phase.RUNNING)
+    world.run("dead", stop=FAILED)
+    world.add("cancelled", Phase.CANCELLED)
+    world.run("cancelled", is_running=False)
+    world.api.trouble = PrefectUnreachable("away")
+    report = world.sweep()
+    assert (world.stopped(), world.api.written) == (["Task cancelled"], [])
+    assert report.errors == ["The sweep is not complete: away"]
