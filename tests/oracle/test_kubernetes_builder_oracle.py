@@ -175,6 +175,7 @@ def test_what_is_left_out_of_the_comparison_is_really_different(tmp_path: Path) 
         "name": lambda manifest: manifest["metadata"]["name"],
         "identifier": lambda manifest: manifest["metadata"]["labels"]["prefect.io/identifier"],
         "annotations": lambda manifest: manifest["metadata"].get("annotations"),
+        "backoffLimit": lambda manifest: manifest["spec"].get("backoffLimit"),
         "kind": lambda manifest: (manifest.get("apiVersion"), manifest.get("kind")),
         "order of env": _names_in_env,
     }
