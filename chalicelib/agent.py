@@ -5,7 +5,7 @@ repeat until a poll finds nothing new or the deadline is near
     BUILD    each into a launch request; what cannot be built fails without a launch
     CLAIM    as many as can be launched in time; what somebody else took is skipped
     LAUNCH   in parallel, each with its launch key
-    RECORD   all outcomes, together with the next poll
+    RECORD   all outcomes, together with the next poll; in a backlog while the next ones are launched
 and around that, once a minute
     RECOVER  what an earlier tick claimed and did not live to launch, or to record
     SWEEP    what runs: what has ended without a word, what was cancelled, what runs without need
@@ -106,7 +106,7 @@ class Agent:
         report.recovered = len(chosen)
         builds = [self.launches.build(claim.run, claim) for claim in chosen]
         launching = self.launches.begin(builds, read_at)
-        return self._settle([*self.launches.refuse(builds), *(launch.result() for launch in launching)], report)
+        return self._settle(self.launches.refuse(builds), launching, report)
 
     def _poll(self, outcomes: Sequence[Outcome], last_claim: datetime) -> Due:
         """Record these outcomes and read what is due."""
@@ -122,12 +122,11 @@ class Agent:
         is_backlog = report.claimed > 0
         refused, launching = self._submit_ready(due, last_claim, report)
         if not (is_backlog and launching):
-            outcomes = self._settle([*refused, *(launch.result() for launch in launching)], report)
-            return self._poll([*due.unrecorded, *outcomes], last_claim)
+            return self._poll([*due.unrecorded, *self._settle(refused, launching, report)], last_claim)
         try:
             following = self._poll(due.unrecorded, last_claim)
         finally:
-            outcomes = self._settle([*refused, *(launch.result() for launch in launching)], report)
+            outcomes = self._settle(refused, launching, report)
         return replace(following, unrecorded=tuple(outcomes))
 
     def _submit_ready(
@@ -165,9 +164,11 @@ class Agent:
         by_run = {claim.run.id: claim for claim in claims}
         return [replace(build, claim=by_run[build.run.id]) for build in chosen if build.run.id in by_run]
 
-    def _settle(self, outcomes: Sequence[Outcome], report: TickReport) -> list[Outcome]:
-        """The outcomes as they are to be recorded, counted and logged."""
-        settled = spare_the_backlog(outcomes)
+    def _settle(
+        self, refused: Sequence[Outcome], launching: Sequence[Future[Outcome]], report: TickReport
+    ) -> list[Outcome]:
+        """The outcomes as they are to be recorded, counted and logged, once all launches have one."""
+        settled = spare_the_backlog([*refused, *(launch.result() for launch in launching)])
         report.add(settled)
         for outcome in settled:
             level = logging.INFO if outcome.answer is Answer.LAUNCHED else logging.WARNING

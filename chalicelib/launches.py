@@ -80,12 +80,11 @@ class Launches:
 
     def begin(self, builds: Sequence[Build], held_since: datetime) -> list[Future[Outcome]]:
         """Begin to launch, in parallel, what is claimed and has a request; the claims were ours at `held_since`."""
-        ready = [build for build in builds if build.claim and build.refusal is None]
-        if not ready:
-            return []
-        threads = ThreadPoolExecutor(LAUNCH_THREADS)
+        threads = ThreadPoolExecutor(LAUNCH_THREADS)  # which starts none before it is given something
         launches = [
-            threads.submit(self._launch, build.claim, build.request, held_since) for build in ready if build.claim
+            threads.submit(self._launch, build.claim, build.request, held_since)
+            for build in builds
+            if build.claim and build.refusal is None
         ]
         threads.shutdown(wait=False)
         return launches
