@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from tests.doubles.ecs.protocol import Refusal
+from tests.doubles.fault_queue import FaultQueue
 
 Then = Literal["cut_before", "cut_after", "status", "error", "delay", "throttle", "throttle_disguised", "failure"]
 When = str | Callable[[str, Mapping[str, Any]], bool] | None
@@ -48,39 +48,16 @@ class Fault:
             raise throttled(disguised=self.then == "throttle_disguised")
 
 
-class Faults:
+class Faults(FaultQueue[Fault]):
     """The faults that are waiting, oldest first; a call meets at most one of them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: list[Fault] = []
 
     def add(self, when: When = None, then: Then = "status", times: int | None = 1, **more: Any) -> Fault:
         """Let the next `times` matching calls (every one when None) meet a fault; `more` are fields of `Fault`."""
-        fault = Fault(then=then, when=when, times=times, **more)
-        with self._lock:
-            self._waiting.append(fault)
-        return fault
-
-    def clear(self) -> None:
-        """Forget what is waiting."""
-        with self._lock:
-            self._waiting.clear()
+        return self.order(Fault(then=then, when=when, times=times, **more))
 
     def take(self, action: str, parameters: Mapping[str, Any]) -> Fault | None:
         """The fault that this call meets, counted off."""
-        with self._lock:
-            for fault in self._waiting:
-                if fault.matches(action, parameters):
-                    self._count_off(fault)
-                    return fault
-        return None
-
-    def _count_off(self, fault: Fault) -> None:
-        if fault.times is not None:
-            fault.times -= 1
-            if fault.times <= 0:
-                self._waiting.remove(fault)
+        return self.first(lambda fault: fault.matches(action, parameters))
 
 
 def throttled(disguised: bool = False) -> Refusal:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tests.doubles.fault_queue import FaultQueue
 from tests.doubles.kubernetes.refusals import PLAIN, WORDS, Refusal
 from tests.doubles.kubernetes.routes import Call
 
@@ -60,31 +60,13 @@ class Fault:
         return self.body or PLAIN.get(self.status) or Refusal(self.status, reason, message).body
 
 
-class Faults:
+class Faults(FaultQueue[Fault]):
     """The faults that are waiting, oldest first; a call meets at most one of them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: list[Fault] = []
 
     def add(self, when: When = None, then: Then = "status", times: int | None = 1, **more: Any) -> Fault:
         """Let the next `times` matching calls (every one when None) meet a fault; `more` are fields of `Fault`."""
-        fault = Fault(then=then, when=when, times=times, **more)
-        with self._lock:
-            self._waiting.append(fault)
-        return fault
-
-    def clear(self) -> None:
-        """Forget what is waiting."""
-        with self._lock:
-            self._waiting.clear()
+        return self.order(Fault(then=then, when=when, times=times, **more))
 
     def take(self, call: Call) -> Fault | None:
         """The fault that this call meets, counted off."""
-        with self._lock:
-            fault = next((fault for fault in self._waiting if fault.meets(call)), None)
-            if fault and fault.times is not None:
-                fault.times -= 1
-                if fault.times <= 0:
-                    self._waiting.remove(fault)
-            return fault
+        return self.first(lambda fault: fault.meets(call))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tests.doubles.fault_queue import FaultQueue
 from tests.doubles.prefect1.recording import Request
 
 Then = Literal["status", "html", "api_error", "cut_before", "cut_after", "delay"]
@@ -40,39 +40,16 @@ class Fault:
         return self.when in request.field_names if isinstance(self.when, str) else self.when(request)
 
 
-class Faults:
+class Faults(FaultQueue[Fault]):
     """The faults that are waiting, oldest first; a request meets at most one of them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: list[Fault] = []
 
     def add(self, then: Then, when: When = None, times: int | None = 1, **more: Any) -> Fault:
         """Let the next `times` matching requests (every one when None) meet a fault; `more` are fields of `Fault`."""
-        fault = Fault(then=then, when=when, times=times, **more)
-        with self._lock:
-            self._waiting.append(fault)
-        return fault
-
-    def clear(self) -> None:
-        """Forget what is waiting."""
-        with self._lock:
-            self._waiting.clear()
+        return self.order(Fault(then=then, when=when, times=times, **more))
 
     def take(self, request: Request) -> Fault | None:
         """The fault that this request meets, counted off."""
-        with self._lock:
-            for fault in self._waiting:
-                if fault.matches(request):
-                    self._count_off(fault)
-                    return fault
-        return None
-
-    def _count_off(self, fault: Fault) -> None:
-        if fault.times is not None:
-            fault.times -= 1
-            if fault.times <= 0:
-                self._waiting.remove(fault)
+        return self.first(lambda fault: fault.matches(request))
 
 
 def api_error_body(request: Request) -> dict[str, Any]:
