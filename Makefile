@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 PREFECT1 := .venv-prefect1
+PREFECT3 := .venv-prefect3
 BIN := $(VENV)/bin
 
-.PHONY: help test check demo bench soak format lint types layers oracle clean
+.PHONY: help test check demo bench soak format lint types layers oracle servers clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -19,10 +20,15 @@ $(PREFECT1)/.installed: tests/oracle/requirements.txt
 	$(PREFECT1)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/oracle/requirements.txt
 	@touch $@
 
-test: $(VENV)/.installed ## unit, doubles, moto
-	$(BIN)/python -m pytest -n 2 -m "not oracle"
+$(PREFECT3)/.installed: tests/prefect3/requirements.txt
+	$(PYTHON) -m venv $(PREFECT3)
+	$(PREFECT3)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/prefect3/requirements.txt
+	@touch $@
 
-check: test lint types layers oracle ## everything that CI asks for; begins with `make test`
+test: $(VENV)/.installed ## unit, doubles, moto
+	$(BIN)/python -m pytest -n 2 -m "not oracle and not server"
+
+check: test lint types layers oracle servers ## everything that CI asks for; begins with `make test`
 
 demo: $(VENV)/.installed ## the main job, on embedded parts
 	$(BIN)/python -m demo
@@ -49,8 +55,11 @@ types: $(VENV)/.installed ## mypy, strict
 layers: $(VENV)/.installed ## who may import whom
 	$(BIN)/lint-imports
 
-oracle: $(VENV)/.installed $(PREFECT1)/.installed ## against the real prefect 1.4.1
+oracle: $(VENV)/.installed $(PREFECT1)/.installed $(PREFECT3)/.installed ## against the real agents and workers
 	$(BIN)/python -m pytest -m oracle
 
+servers: $(VENV)/.installed $(PREFECT3)/.installed ## against a real Prefect 3 server
+	$(BIN)/python -m pytest -m server
+
 clean: ## remove what the commands above made
-	rm -rf $(VENV) $(PREFECT1) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo
+	rm -rf $(VENV) $(PREFECT1) $(PREFECT3) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo

@@ -10,6 +10,9 @@ from typing import Any
 Document = Mapping[str, Any]
 """A JSON object as an API sent it; never changed in place."""
 
+BEGUN = 1 << 32
+"""The `begun_version` of a run that has begun, where its API does not number the states: later than any claim."""
+
 
 @dataclass(frozen=True)
 class Flow:
@@ -32,11 +35,27 @@ class TaskRun:
 
 
 @dataclass(frozen=True)
+class WorkPoolJob:
+    """What the job of a work pool's run is configured from (Prefect 3), as the API has it.
+
+    `pool` is the work pool with its `type` and `base_job_template`, `flow_run` the run with its `job_variables`,
+    `deployment` that of the run, empty where it has none. `references` holds what placeholders of blocks and variables
+    stand for, by the names that `find_references` gives them; what does not exist is left out.
+    """
+
+    pool: Document
+    flow_run: Document
+    deployment: Document = field(default_factory=dict)
+    references: Document = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
 class FlowRun:
     """A flow run that is due, as it was read.
 
     `state` is the state document as read; `start_time` is when it may start, in UTC; `due_task_runs`, earliest first,
-    is non-empty for a retry, whose flow run stays Running; `tenant_id` is the tenant it belongs to (Prefect 1).
+    is non-empty for a retry, whose flow run stays Running; `tenant_id` is the tenant it belongs to (Prefect 1). `job` is
+    what its work pool makes of it (Prefect 3), whose `version` is a number of no order, another for each state.
     `was_claimed_before`: an earlier claim on it may have left a task that still lives. `begun_version` is the version
     of the latest state that its flow was in once it had begun, 0 while it never has.
     """
@@ -52,6 +71,7 @@ class FlowRun:
     tenant_id: str = ""
     was_claimed_before: bool = False
     begun_version: int = 0
+    job: WorkPoolJob | None = None
 
     @property
     def is_retry(self) -> bool:

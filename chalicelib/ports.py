@@ -31,10 +31,10 @@ class PrefectAPI(Protocol):
         The orphans are older than any tick; the launches include those of runs that were cancelled within the hour.
         """
 
-    def record_stops(self, stops: Sequence[Sighting], waiting: Sequence[str] = ()) -> list[Consequence]:
+    def record_stops(self, stops: Sequence[Sighting], alive: Sequence[Sighting] = ()) -> list[Consequence]:
         """Write what the end of each launch means for its run, as that stands now; what was written, in their order.
 
-        The runs `waiting` for a launch that lives are kept from being taken for dead by the API. Raises PrefectError.
+        What is `alive` though the API has not heard of it, or not for long, is made known to it. Raises PrefectError.
         """
 
     def find_finished(self, run_ids: Sequence[str], before: datetime) -> set[str]:

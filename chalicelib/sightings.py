@@ -24,8 +24,8 @@ class Phase(Enum):
 class Launched:
     """A launch of this agent's as Prefect recorded it.
 
-    `text` is the identification of the deployment (`Task arn:...`), "" where none was recorded; `since` is when the
-    flow run entered its `phase`.
+    `text` is the identification of the deployment (`Task arn:...`), "" where none was recorded; `key` is "" where that
+    alone says which launch it is. `since` is when the flow run entered its `phase`.
     """
 
     run_id: str

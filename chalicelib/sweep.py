@@ -61,9 +61,9 @@ class Sweep:
                 LOGGER.exception("The sweep broke off")
                 report.errors.append(shorten(f"The sweep broke off: {error!r}"))
 
-    def heed(self, sightings: Sequence[Sighting], waiting: Sequence[str] = ()) -> list[Consequence]:
+    def heed(self, sightings: Sequence[Sighting], alive: Sequence[Sighting] = ()) -> list[Consequence]:
         """Let Prefect know what has stopped; what followed for each sighting. Raises PrefectError."""
-        consequences = self.prefect.record_stops(sightings, waiting) if sightings or waiting else []
+        consequences = self.prefect.record_stops(sightings, alive) if sightings or alive else []
         for sighting, consequence in zip(sightings, consequences, strict=True):
             if consequence is not Consequence.NOTHING and sighting.stop:
                 _warn(f"Flow run {sighting.run_id} {consequence.value}: {sighting.stop.reason}", sighting)
@@ -80,9 +80,9 @@ class Sweep:
             for launch, sighting in pairs
             if not sighting and self._is_over(launch)
         ]
-        waiting = [launch.run_id for launch, sighting in pairs if sighting and self._is_silent(launch, sighting)]
+        alive = [sighting for launch, sighting in pairs if sighting and self._is_unheard(launch, sighting)]
         self._stop_cancelled(pairs, report)
-        report.add_stops(self.heed(stops, waiting))
+        report.add_stops(self.heed(stops, alive))
 
     def _sight(
         self, launched: Sequence[Launched], seen: Sequence[Sighting], report: TickReport
@@ -98,7 +98,7 @@ class Sweep:
                     report.errors.append(f"Flow run {launch.run_id} is not looked at: {error}")
                     continue
             # What was adopted bears the key of an earlier claim, and was recorded as the launch of this one.
-            pairs.append((launch, replace(sighting, key=launch.key) if sighting else None))
+            pairs.append((launch, replace(sighting, key=launch.key or sighting.key) if sighting else None))
         return pairs
 
     def _is_in_doubt(self, launch: Launched, sighting: Sighting | None) -> bool:
@@ -114,9 +114,9 @@ class Sweep:
         is_void = not launch.text and launch.phase is Phase.CANCELLING
         return is_void or self._age_seconds(launch) > FORGOTTEN_SECONDS
 
-    def _is_silent(self, launch: Launched, sighting: Sighting) -> bool:
-        is_on_its_way = launch.phase is Phase.WAITING and sighting.stop is None
-        return is_on_its_way and self._age_seconds(launch) > SILENCE_SECONDS
+    def _is_unheard(self, launch: Launched, sighting: Sighting) -> bool:
+        is_silent = launch.phase is Phase.WAITING and self._age_seconds(launch) > SILENCE_SECONDS
+        return sighting.stop is None and (is_silent or not launch.text)
 
     def _stop_cancelled(self, pairs: Iterable[tuple[Launched, Sighting | None]], report: TickReport) -> None:
         for launch, sighting in pairs:
@@ -155,4 +155,4 @@ def _warn(text: str, sighting: Sighting) -> None:
 def vanished(launch: Launched, place: Place) -> Sighting:
     """The sighting of a launch that its platform does not know (any more): it has ended, nobody knows how."""
     reason = f"{launch.text or 'Nothing of it'} is not known in {place} (any more): it has ended, and nobody told how"
-    return Sighting(launch.run_id, launch.key, launch.text, stop=Stop(reason, has_run=True))
+    return Sighting(launch.run_id, launch.key or None, launch.text, stop=Stop(reason, has_run=True))

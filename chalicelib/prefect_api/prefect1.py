@@ -94,12 +94,12 @@ class Prefect1API(Prefect1Session):
         """See the port. One request."""
         return {str(row["id"]) for row in self.ask(launches.finished_runs(launches.possible_ids(run_ids), before))}
 
-    def record_stops(self, stops: Sequence[Sighting], waiting: Sequence[str] = ()) -> list[Consequence]:
+    def record_stops(self, stops: Sequence[Sighting], alive: Sequence[Sighting] = ()) -> list[Consequence]:
         """See the port. Two requests; without stops one."""
         self.sign_in()
         send_until, asked = self.latest_write(), launches.possible_ids(sighting.run_id for sighting in stops)
         rows = {row["id"]: row for row in self.ask(launches.standings(asked))} if asked else {}
-        writes = [launches.refresh_heartbeat(f"h{i}", run_id) for i, run_id in enumerate(waiting)]
+        writes = [launches.refresh_heartbeat(f"h{i}", each.run_id) for i, each in enumerate(alive)]
         consequences = []
         for i, sighting in enumerate(stops):
             row = rows.get(sighting.run_id)

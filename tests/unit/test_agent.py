@@ -51,7 +51,7 @@ class MemoryAPI:
             raise self.orphans_trouble
         return Own(tuple(self.orphans))
 
-    def record_stops(self, stops: Sequence[Sighting], waiting: Sequence[str] = ()) -> list[Consequence]:
+    def record_stops(self, stops: Sequence[Sighting], alive: Sequence[Sighting] = ()) -> list[Consequence]:
         raise AssertionError("there is nothing to record")
 
     def find_finished(self, run_ids: Sequence[str], before: datetime) -> set[str]:

@@ -596,7 +596,7 @@ def test_what_is_on_its_way_is_not_taken_for_dead_while_it_is_refreshed(world: W
     state = world.state(run_id)
     for _ in range(20):
         world.clock.turn(60)
-        assert world.api.record_stops([], [run_id]) == []
+        assert world.api.record_stops([], [Sighting(run_id, None, "Task")]) == []
         assert world.server.run_lazarus() == 0
     assert world.state(run_id) == state
     world.clock.turn(601)
@@ -609,7 +609,7 @@ def test_a_refresh_of_a_run_that_is_gone_does_not_cost_the_others_theirs(world: 
     assert len(claims) == 2
     world.server.delete_flow_run(gone)
     world.clock.turn(300)
-    assert world.api.record_stops([], [gone, there]) == []
+    assert world.api.record_stops([], [Sighting(each, None, "Task") for each in (gone, there)]) == []
     assert world.server.flow_run(there)["heartbeat"] == world.clock.now()
 
 
@@ -665,7 +665,9 @@ def test_more_writes_than_one_request_takes_go_in_several_and_all_arrive(world: 
     waiting = [world.add_run() for _ in range(WRITES_LIMIT + 1)]
     world.clock.turn(300)
     world.server.forget_requests()
-    assert world.api.record_stops([Sighting(run_id, claim.key, "Task", stop=FAILED)], waiting) == [Consequence.FAIL]
+    assert world.api.record_stops(
+        [Sighting(run_id, claim.key, "Task", stop=FAILED)], [Sighting(each, None, "Task") for each in waiting]
+    ) == [Consequence.FAIL]
     reading = 1
     assert len(world.server.requests) == reading + 2
     assert {world.server.flow_run(each)["heartbeat"] for each in waiting} == {world.clock.now()}

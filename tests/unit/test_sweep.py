@@ -37,11 +37,11 @@ class MemoryAPI:
     trouble: Exception | None = None
     requests: int = 0
 
-    def record_stops(self, stops: Sequence[Sighting], waiting: Sequence[str] = ()) -> list[Consequence]:
+    def record_stops(self, stops: Sequence[Sighting], alive: Sequence[Sighting] = ()) -> list[Consequence]:
         self.requests += 1
         if self.trouble:
             raise self.trouble
-        self.refreshed += waiting
+        self.refreshed += [each.run_id for each in alive]
         return [self._write(sighting) for sighting in stops]
 
     def _write(self, sighting: Sighting) -> Consequence:
