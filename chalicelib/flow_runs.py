@@ -54,8 +54,8 @@ class FlowRun:
     """A flow run that is due, as it was read.
 
     `state` is the state document as read; `start_time` is when it may start, in UTC; `due_task_runs`, earliest first,
-    is non-empty for a retry, whose flow run stays Running; `tenant_id` is the tenant it belongs to (Prefect 1). `job` is
-    what its work pool makes of it (Prefect 3), whose `version` is a number of no order, another for each state.
+    is non-empty for a retry, whose flow run stays Running; `tenant_id` is the tenant it belongs to (Prefect 1).
+    `job` is what it is configured from (Prefect 3), where `version` is a number of no order, another for each state.
     `was_claimed_before`: an earlier claim on it may have left a task that still lives. `begun_version` is the version
     of the latest state that its flow was in once it had begun, 0 while it never has.
     """

@@ -109,6 +109,18 @@ def list_of(item: Parser, what: str = "a comma separated list", read: Parser = _
     return parse
 
 
+def by_name(item: Parser) -> Parser:
+    """A parser of values by name, out of `name=value,other=value`; a value alone is that of the name ""."""
+
+    def parse(value: Any) -> dict[str, Any]:
+        if isinstance(value, Mapping):
+            return {name: item(content) for name, content in value.items()}
+        parts = (part.rpartition("=") for part in _comma_separated(str(value)) or ())
+        return {name.strip(): item(content.strip()) for name, _, content in parts}
+
+    return parse
+
+
 ENV_VARS_LIMIT = 4096
 """Half of the 8,192 characters that ECS takes for a task's overrides: the rest is the flow run's and the agent's."""
 

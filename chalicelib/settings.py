@@ -43,10 +43,10 @@ def load_settings(environment: Mapping[str, str], flags: Mapping[str, Any] | Non
     An empty text or list, or None, counts as not given. Raises SettingsError with every problem, a line for each.
     """
     flags = flags or {}
-    layers = [
-        {row.field: Given(flags.get(row.field), (*row.flags, row.field)[0]) for row in SETTINGS},
-        {row.field: Given(environment.get(row.env), row.env) for row in SETTINGS},
-    ]
+    typed = {row.field: Given(flags.get(row.field), (*row.flags, row.field)[0]) for row in SETTINGS}
+    serves_pools = typed["work_pools"].content or environment.get("AGENT_WORK_POOLS", "").strip()
+    names = {row.field: (row.env3 or row.env) if serves_pools else row.env for row in SETTINGS}
+    layers = [typed, {field: Given(environment.get(name), name) for field, name in names.items()}]
     known = [row.env for row in SETTINGS]
     ours = sorted(name for name in environment if name.startswith("AGENT_") or _is_misspelt(name, known))
     problems = [*_unknown(flags, [row.field for row in SETTINGS]), *_unknown(ours, known)]
@@ -70,7 +70,8 @@ def settle(layers: Sequence[Layer], problems: Iterable[str] = ()) -> Settings:
     if found:
         raise SettingsError(found)
     backend = values["backend"] or ("cloud" if any(values[name] for name in _CREDENTIALS) else "server")
-    return Settings(**{**values, "backend": backend, "api_url": values["api_url"] or API_URLS[backend]})
+    api_url = values["api_url"] or API_URLS["3" if values["work_pools"] else backend]
+    return Settings(**{**values, "backend": backend, "api_url": api_url})
 
 
 def _strongest(layers: Sequence[Layer]) -> Layer:
@@ -112,6 +113,18 @@ def _contradictions(given: Layer) -> Iterator[str]:
         yield f"{given['security_groups'].where}: needs subnets; set AGENT_SUBNETS too"
     if "eks_cluster" in given and (file := given.get("kubeconfig_path") or given.get("kubeconfig_context")):
         yield f"{file.where}: an EKS cluster is signed in to without a kubeconfig; give this or AGENT_EKS_CLUSTER"
+    if "work_pools" in given:
+        yield from _contradictions_of_pools(given)
+    elif "work_queues" in given:
+        yield f"{given['work_queues'].where}: work queues belong to work pools; name these too (AGENT_WORK_POOLS)"
     backend = given.get("backend")
     if backend and str(backend.content).lower() == "cloud" and not any(name in given for name in _CREDENTIALS):
         yield f"{backend.where}: Prefect Cloud needs an API key; set PREFECT__CLOUD__API_KEY"
+
+
+def _contradictions_of_pools(given: Layer) -> Iterator[str]:
+    for name in ("labels", "tenant_id"):
+        if name in given:
+            yield f"{given[name].where}: belongs to Prefect 1; a work pool has work queues (AGENT_WORK_QUEUES) instead"
+    if all(name in given for name in _CREDENTIALS):
+        yield f"{given['auth_token'].where}: there is an API key as well ({given['api_key'].where}); give one of them"

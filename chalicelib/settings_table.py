@@ -15,13 +15,15 @@ from chalicelib import setting_parsers as form
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 DEFAULT_SCHEDULE = "rate(1 minute)"
-API_URLS = {"server": "http://localhost:4200", "cloud": "https://api.prefect.io"}
-"""Where the API of each backend is when nobody says so."""
+API_URLS = {"server": "http://localhost:4200", "cloud": "https://api.prefect.io", "3": "http://127.0.0.1:4200/api"}
+"""Where the API of each backend is when nobody says so, and that of Prefect 3."""
 
 
 @dataclass(frozen=True)
 class Setting:
     """One row: `field` names it in `Settings`, `env` in the environment, `flags` on the command line (none: no option).
+
+    `env3` is its name in the environment where an agent serves work pools, if Prefect 3 has one of its own.
 
     The option of a boolean is a switch that says the opposite of the default; that of a list or mapping may be given
     several times. `default_text` says the default in words where the value alone does not. `secret` values appear in
@@ -33,6 +35,7 @@ class Setting:
     parse: form.Parser
     help: str
     flags: tuple[str, ...] = ()
+    env3: str = ""
     default: Any = None
     default_text: str = ""
     secret: bool = False
@@ -73,14 +76,22 @@ class Settings:
     """What an agent was told. Make one with `load_settings`."""
 
     api_url: str = _prefect("PREFECT__CLOUD__API", form.url, "URL of the Prefect API", "--api", "-a",
-        default_text=f"`{API_URLS['server']}`, for the backend cloud `{API_URLS['cloud']}`")
+        env3="PREFECT_API_URL", default_text=f"`{API_URLS['server']}`, for the backend cloud `{API_URLS['cloud']}`, "
+        f"for work pools `{API_URLS['3']}`")
+    work_pools: tuple[str, ...] = _prefect("AGENT_WORK_POOLS", form.list_of(_text),
+        "work pool of Prefect 3 to serve, repeatable; in the environment comma separated. Without any it is Prefect 1",
+        "--work-pool", "--pool", default=(), default_text="none")
+    work_queues: tuple[str, ...] = _prefect("AGENT_WORK_QUEUES", form.list_of(_text),
+        "work queue of these pools to serve, repeatable; in the environment comma separated",
+        "--work-queue", default=(), default_text="all")
     backend: str = _prefect("PREFECT__BACKEND", form.one_of("server", "cloud"),
         "server or cloud: which kind of API this is", default_text="`cloud` with a key or token, else `server`")
     api_key: str | None = _prefect("PREFECT__CLOUD__API_KEY", form.secret,
         "API key; better the ARN of the secret (:json-key:stage:version may follow) or SSM parameter that holds it",
-        "--key", "-k", secret=True)
+        "--key", "-k", env3="PREFECT_API_KEY", secret=True)
     auth_token: str | None = _prefect("PREFECT__CLOUD__AGENT__AUTH_TOKEN", form.secret,
-        "RUNNER token, used only without an API key; an ARN does as well", "--token", "-t", secret=True)
+        "RUNNER token, used only without an API key, for work pools user:password of Basic auth; an ARN does as well",
+        "--token", "-t", env3="PREFECT_API_AUTH_STRING", secret=True)
     tenant_id: str | None = _prefect("PREFECT__CLOUD__TENANT_ID", _uuid, "id of the tenant", "--tenant-id",
         default_text="the key's tenant; on Prefect Server the first one")
     name: str = _prefect("PREFECT__CLOUD__AGENT__NAME", _text,
@@ -114,6 +125,10 @@ class Settings:
         "how fast tasks or Jobs are started at most; 0 is no limit but the platform's",
         default_text="20 on Fargate and Kubernetes, 40 on EC2")
 
+    default_image: str = _platform("AGENT_DEFAULT_IMAGE", _text,
+        "image of a work pool's runs that name none; Prefect 1 chooses it by the flow's version",
+        default="prefecthq/prefect:3-latest")
+
     cluster: str | None = _ecs("AGENT_CLUSTER", _cluster, "cluster that flow runs are started on", "--cluster",
         default_text="the one of the RunTask arguments, else `default`")
     allowed_clusters: tuple[str, ...] = _ecs("AGENT_CLUSTERS", form.list_of(_cluster),
@@ -146,6 +161,8 @@ class Settings:
         "--context", default_text="its current one")
     namespace: str = _kubernetes("AGENT_KUBERNETES_NAMESPACE", _namespace,
         "namespace that flow runs are started in", "--namespace", default="default")
+    allowed_namespaces: tuple[str, ...] = _kubernetes("AGENT_NAMESPACES", form.list_of(_namespace),
+        "further namespaces that a work pool's run may name, comma separated", default=(), default_text="none")
     job_template_path: str | None = _kubernetes("AGENT_JOB_TEMPLATE", _text, "YAML file of the Job to start from",
         "--job-template", default_text="a built-in one")
     service_account_name: str | None = _kubernetes("AGENT_SERVICE_ACCOUNT_NAME", _object_name,
@@ -161,6 +178,9 @@ class Settings:
     api_key_secret: str | None = _kubernetes("AGENT_API_KEY_SECRET", _secret_key,
         "name/key of the Kubernetes Secret in the namespace that holds the flow runs' API key")
 
+    lead_seconds: Mapping[str, float] = _time("AGENT_LEAD_SECONDS", form.by_name(form.number(float, 0, 240)),
+        "seconds before its time that a work pool's run is launched, as its container waits by itself: a number, or "
+        "pool=number, comma separated", default={}, default_text="`10`, as Prefect's workers")
     cadence_seconds: int = _time("AGENT_CADENCE_SECONDS", form.number(int, 1, 60),
         "seconds from one tick to the next, 1 to 60", default=10)
     schedule: str = _time("AGENT_SCHEDULE", form.matching(r"(rate|cron)\(.+\)", "rate(...) or cron(...)"),
