@@ -33,6 +33,9 @@ class Launches:
     def __init__(self, launcher: Launcher, clock: Clock) -> None:
         self.launcher = launcher
         self.clock = clock
+        # None of its threads starts before there is something to launch; starting them anew for each batch cost a
+        # tenth of a backlog's time.
+        self._threads = ThreadPoolExecutor(LAUNCH_THREADS)
 
     def build_in_time(self, runs: Sequence[FlowRun], since: datetime, seconds: float) -> list[Build]:
         """The builds of as many runs as `seconds` from `since` on are enough for; of one at least."""
@@ -80,14 +83,11 @@ class Launches:
 
     def begin(self, builds: Sequence[Build], held_since: datetime) -> list[Future[Outcome]]:
         """Begin to launch, in parallel, what is claimed and has a request; the claims were ours at `held_since`."""
-        threads = ThreadPoolExecutor(LAUNCH_THREADS)  # which starts none before it is given something
-        launches = [
-            threads.submit(self._launch, build.claim, build.request, held_since)
+        return [
+            self._threads.submit(self._launch, build.claim, build.request, held_since)
             for build in builds
             if build.claim and build.refusal is None
         ]
-        threads.shutdown(wait=False)
-        return launches
 
     def _launch(self, claim: Claim, request: Any, held_since: datetime) -> Outcome:
         """Launch a claim that was known to be ours at `held_since`."""
