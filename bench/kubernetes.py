@@ -14,7 +14,7 @@ from bench.drain import keep_running, tick_repeatedly
 from bench.results import Result, at_least, at_most, exactly
 from bench.surroundings import Surroundings
 
-RUNS = int(os.environ.get("BENCH_RUNS") or 200)
+RUNS = int(os.environ.get("BENCH_RUNS") or 1000)
 ROUNDS, LIVE_JOBS, ROUND_TRIP_SECONDS, CUT_EVERY = 3, 500, 0.03, 10
 TIMES_THE_REAL_RATE = 3.0
 SIGN_IN_AND_POLL = {"tenant", "register_agent", "get_runs_in_queue"}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from chalicelib.errors import LaunchError, UnsupportedRun
+from chalicelib.errors import LaunchDeferred, LaunchError, SettingsError, UnsupportedRun
 from chalicelib.flow_runs import FlowRun, Place
 from chalicelib.ports import Launcher
 from chalicelib.sightings import Sighting
@@ -25,46 +25,59 @@ class PoolLaunch:
 
 
 class WorkPoolLauncher:
-    """The launchers of all types of work pools that this agent serves, by type."""
+    """The launchers of all types of work pools that this agent can serve, each made when its type first occurs.
 
-    def __init__(self, launchers: Mapping[str, Launcher]) -> None:
-        self._launchers = launchers
+    `makers` make them, by type; `present_types` answers the types of the pools that are served now.
+    """
+
+    def __init__(
+        self, makers: Mapping[str, Callable[[], Launcher]], present_types: Callable[[], Collection[str]]
+    ) -> None:
+        self._makers = makers
+        self._present_types = present_types
+        self._made: dict[str, Launcher] = {}
 
     @property
     def place(self) -> Place:
         """Nowhere in particular: every work pool says itself where its runs go."""
-        return Place("work-pools", ",".join(sorted(self._launchers)))
+        return Place("work-pools", ",".join(sorted(self._makers)))
 
     def build(self, run: FlowRun) -> PoolLaunch:
-        """See the port. Raises UnsupportedRun also for a work pool of a type that nobody here launches."""
+        """See the port. Raises UnsupportedRun also for a work pool of a type that nobody here launches.
+
+        A platform that the settings do not suffice for defers its own runs, not those of the other pools.
+        """
         pool = run.job.pool if run.job else {}
         pool_type = str(pool.get("type"))
-        if pool_type not in self._launchers:
-            known = ", ".join(sorted(self._launchers))
+        if pool_type not in self._makers:
+            known = ", ".join(sorted(self._makers))
             raise UnsupportedRun(f"work pool {pool.get('name')} is of type {pool_type}; this agent serves {known}")
-        return PoolLaunch(pool_type, self._launchers[pool_type].build(run))
+        try:
+            return PoolLaunch(pool_type, self._launcher(pool_type).build(run))
+        except SettingsError as error:
+            raise LaunchDeferred(f"Work pool {pool.get('name')} cannot be served: {error}") from error
 
     def room(self, seconds: float) -> int:
         """See the port: as much as the slowest platform takes, since nobody knows yet which runs come."""
-        return min(launcher.room(seconds) for launcher in self._launchers.values())
+        return min((launcher.room(seconds) for launcher in self._made.values()), default=1)
 
     def launch(self, request: PoolLaunch, key: str, start_until: datetime) -> str:
         """See the port."""
-        return self._launchers[request.pool_type].launch(request.request, key, start_until)
+        return self._launcher(request.pool_type).launch(request.request, key, start_until)
 
     def find_alive(self, run_id: str) -> Sighting | None:
         """See the port; all platforms are asked, as the run's pool may have been of another type."""
-        found = (launcher.find_alive(run_id) for launcher in self._launchers.values())
+        found = (launcher.find_alive(run_id) for launcher in self._present())
         return next((sighting for sighting in found if sighting), None)
 
     def look_at(self, texts: Sequence[str]) -> list[Sighting]:
         """See the port; what a platform cannot be asked about has that for its trouble, unless none can be asked."""
         seen: list[Sighting] = []
         troubles: list[LaunchError] = []
-        asked = [(launcher, own) for kind, launcher in self._by_kind().items() if (own := _of_kind(kind, texts))]
-        for launcher, own in asked:
+        asked = [(pool_type, own) for pool_type in self._makers if (own := _of_type(pool_type, texts))]
+        for pool_type, own in asked:
             try:
-                seen += launcher.look_at(own)
+                seen += self._launcher(pool_type).look_at(own)
             except LaunchError as error:
                 troubles.append(error)
                 seen += [Sighting("", None, text, trouble=str(error)) for text in own]
@@ -74,19 +87,24 @@ class WorkPoolLauncher:
 
     def read_events(self, bodies: Sequence[str]) -> list[str]:
         """See the port."""
-        return [text for launcher in self._launchers.values() for text in launcher.read_events(bodies)]
+        return [text for launcher in self._present() for text in launcher.read_events(bodies)]
 
     def list_alive(self) -> list[Sighting]:
         """See the port."""
-        return [sighting for launcher in self._launchers.values() for sighting in launcher.list_alive()]
+        return [sighting for launcher in self._present() for sighting in launcher.list_alive()]
 
     def stop(self, sighting: Sighting, reason: str) -> None:
         """See the port."""
-        self._by_kind()[sighting.text.split(" ")[0]].stop(sighting, reason)
+        self._launcher(next(each for each in self._makers if _of_type(each, [sighting.text]))).stop(sighting, reason)
 
-    def _by_kind(self) -> dict[str, Launcher]:
-        return {KINDS[pool_type]: launcher for pool_type, launcher in self._launchers.items()}
+    def _launcher(self, pool_type: str) -> Launcher:
+        if pool_type not in self._made:
+            self._made[pool_type] = self._makers[pool_type]()
+        return self._made[pool_type]
+
+    def _present(self) -> list[Launcher]:
+        return [self._launcher(each) for each in self._makers if each in self._present_types() or each in self._made]
 
 
-def _of_kind(kind: str, texts: Sequence[str]) -> list[str]:
-    return [text for text in texts if text.startswith(f"{kind} ")]
+def _of_type(pool_type: str, texts: Sequence[str]) -> list[str]:
+    return [text for text in texts if text.startswith(f"{KINDS[pool_type]} ")]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
 
-from chalicelib.errors import LaunchUnknown, UnsupportedRun
+from chalicelib.errors import LaunchDeferred, LaunchUnknown, SettingsError, UnsupportedRun
 from chalicelib.flow_runs import Flow, FlowRun, Place, WorkPoolJob
 from chalicelib.launchers.work_pools import WorkPoolLauncher
 from chalicelib.sightings import Sighting
@@ -71,7 +72,7 @@ def platforms() -> dict[str, MemoryPlatform]:
 
 @pytest.fixture
 def launcher(platforms: dict[str, MemoryPlatform]) -> WorkPoolLauncher:
-    return WorkPoolLauncher(platforms)
+    return WorkPoolLauncher({name: partial(platforms.__getitem__, name) for name in platforms}, lambda: platforms)
 
 
 def test_each_run_goes_to_the_platform_of_its_pool(
@@ -93,8 +94,22 @@ def test_a_pool_of_a_type_that_nobody_launches_is_told_with_those_that_are(launc
         launcher.build(run_of("vertex"))
 
 
-def test_no_more_is_claimed_than_the_slowest_platform_takes(launcher: WorkPoolLauncher) -> None:
+def test_no_more_is_claimed_than_the_slowest_platform_in_use_takes(launcher: WorkPoolLauncher) -> None:
+    launcher.build(run_of("ecs"))
+    assert launcher.room(10) == 10
+    launcher.build(run_of("kubernetes"))
     assert launcher.room(10) == 3
+
+
+def test_a_platform_is_made_when_its_type_first_occurs_and_its_lack_of_settings_defers_its_own_runs_alone() -> None:
+    def refuse() -> MemoryPlatform:
+        raise SettingsError(["there is no kubeconfig"])
+
+    launcher = WorkPoolLauncher({"ecs": lambda: MemoryPlatform("Task"), "kubernetes": refuse}, lambda: ["ecs"])
+    assert launcher.find_alive("run") is None
+    assert launcher.build(run_of("ecs")).request == "run"
+    with pytest.raises(LaunchDeferred, match="my-kubernetes cannot be served: there is no kubeconfig"):
+        launcher.build(run_of("kubernetes"))
 
 
 def test_a_platform_that_cannot_be_asked_leaves_the_other_to_be_seen(
