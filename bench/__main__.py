@@ -14,6 +14,9 @@ from bench.results import Result, render
 from bench.start import measure_start
 from bench.surroundings import PREFECT1, TookTooLong
 from bench.ticks import measure_batch, measure_scheduled, measure_wake
+from bench.work_pools import RUNS as POOL_RUNS
+from bench.work_pools import measure_work_pools
+from tests.prefect3.server import PYTHON as PREFECT3
 
 MEASUREMENTS: Mapping[str, tuple[str, Callable[[], list[Result]]]] = {
     "wake": ("A warm wake-up tick with nothing due", measure_wake),
@@ -24,6 +27,7 @@ MEASUREMENTS: Mapping[str, tuple[str, Callable[[], list[Result]]]] = {
     "kubernetes": (f"{RUNS:,} due runs as Jobs, 30 ms a request, no pacing", measure_kubernetes),
     "limits": ("1,000 due runs under AWS's documented limits", measure_limits),
     "kills": ("200 due runs, and a process that is killed 30 times", measure_kills),
+    "work-pools": (f"{POOL_RUNS:,} due runs of a work pool on ECS, beside the official worker", measure_work_pools),
     "outcomes": ("The same outcome, one process or a new one for each tick", measure_outcomes),
 }
 BESIDE_PREFECT1 = ("start", "drain", "kubernetes")
@@ -43,6 +47,9 @@ def _show(name: str) -> int:
     title, measure = MEASUREMENTS[name]
     if name in BESIDE_PREFECT1 and not PREFECT1.exists():
         print(f"{title} ({name})\n  not measured: no prefect 1.4.1 at {PREFECT1}; PREFECT1_PYTHON names another one\n")
+        return 1
+    if name == "work-pools" and not PREFECT3.exists():
+        print(f"{title} ({name})\n  not measured: no Prefect 3 at {PREFECT3}; `make servers` installs it\n")
         return 1
     try:
         results = measure()
