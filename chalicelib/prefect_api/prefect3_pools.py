@@ -1,0 +1,203 @@
+"""What is due in Prefect 3's work pools, read into the vocabulary together with all that a launch of it needs."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+from chalicelib.builders.job_configuration import find_references
+from chalicelib.errors import PrefectRejected
+from chalicelib.flow_runs import BEGUN, Document, Flow, FlowRun, WorkPoolJob
+from chalicelib.prefect_api.prefect3_client import Prefect3Client, PrefectRefusal
+from chalicelib.prefect_api.prefect3_states import NOTED_NAMES, read_time
+
+LOGGER = logging.getLogger(__name__)
+
+POLL_LIMIT = 100
+"""How many due runs are read of each pool at once: what two bulks claim."""
+
+UNCLAIMED_NAMES = frozenset({"Scheduled", "Late", "AwaitingConcurrencySlot"})
+"""States that a run is in before anybody has launched it, unless it has an infrastructure pid."""
+
+LED_NAMES = frozenset({"Scheduled", "Late"})
+"""States in which a run may be started before its time. In all others it waits because something has said so."""
+
+
+@dataclass(frozen=True)
+class WorkPools:
+    """Which work pools an agent serves, in the name of which worker.
+
+    `kinds` has the types of pools that can be launched, each with the first word of its launches' texts. Without
+    `queues` all queues are served. `lead_seconds`, by pool, is how long before its time a run is started.
+    """
+
+    agent_name: str
+    names: tuple[str, ...]
+    kinds: Mapping[str, str]
+    queues: tuple[str, ...] = ()
+    lead_seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def lead(self, pool: str) -> timedelta:
+        """How long before its time a run of this pool is started."""
+        return timedelta(seconds=self.lead_seconds.get(pool, 0.0))
+
+
+class PoolReader:
+    """Reads work pools and their runs."""
+
+    def __init__(self, client: Prefect3Client, pools: WorkPools) -> None:
+        self.client = client
+        self.pools = pools
+        self._present: frozenset[str] = frozenset()
+
+    def present_types(self) -> frozenset[str]:
+        """The types of the pools that are served, as they were read last. Raises PrefectError at the first time."""
+        if not self._present:
+            self.read_pools()
+        return self._present
+
+    def read_pools(self) -> dict[str, dict[str, Any]]:
+        """The pools whose type is served, by name. Raises PrefectRejected when there is none."""
+        found = self.client.filter("work_pools", {"work_pools": {"name": {"any_": list(self.pools.names)}}})
+        types = ", ".join(sorted(self.pools.kinds))
+        problems = dict.fromkeys(self.pools.names, "does not exist")
+        problems |= {
+            pool["name"]: f"is of type {pool['type']}, and this agent launches {types} alone" for pool in found
+        }
+        served = {pool["name"]: pool for pool in found if pool["type"] in self.pools.kinds}
+        self._present = frozenset(pool["type"] for pool in served.values())
+        lines = [f"Work pool {name} {problem}" for name, problem in problems.items() if name not in served]
+        for line in lines:
+            LOGGER.error(line)
+        if not served:
+            raise PrefectRejected("; ".join(lines))
+        return served
+
+    def poll(self, before: datetime) -> list[tuple[str, dict[str, Any]]]:
+        """The due runs of all pools, each with the name of its pool; the pools take turns, each in its own order.
+
+        Raises the PrefectError of the first pool when none can be polled.
+        """
+
+        def poll(pool: str) -> list[dict[str, Any]]:
+            rows = self._poll(pool, (before + self.pools.lead(pool)).isoformat())
+            return [row for row in rows if row["state_name"] in LED_NAMES or _due_time(row) < before]
+
+        answers = self.client.some_of(poll, self.pools.names, "A work pool cannot be polled", needs_one=True)
+        columns = [[(pool, row) for row in rows] for pool, rows in answers]
+        return [pair for turn in itertools.zip_longest(*columns) for pair in turn if pair]
+
+    def complete(self, rows: Sequence[tuple[str, dict[str, Any]]], pools: Mapping[str, Document]) -> list[FlowRun]:
+        """These runs of served pools with all that a launch needs; what cannot be read now is logged and left out."""
+        served = [(pool, row) for pool, row in rows if pool in pools]
+        kinds = {
+            "flow_runs": [row["id"] for _, row in served if not row["state"] and row["state_name"] in NOTED_NAMES],
+            "deployments": [row["deployment_id"] for _, row in served],
+            "flows": [row["flow_id"] for _, row in served],
+        }
+        answers = self.client.all_of(lambda kind: self.client.by_id(kind, kinds[kind]), list(kinds))
+        found = dict(zip(kinds, answers, strict=True))
+        runs = [
+            self._read_run(pools[pool], {**row, **found["flow_runs"].get(row["id"], {})}, found) for pool, row in served
+        ]
+        return self._refer([run for run in runs if run])
+
+    def _poll(self, pool: str, before: str) -> list[dict[str, Any]]:
+        body = {"scheduled_before": before, "limit": POLL_LIMIT}
+        if self.pools.queues:
+            body["work_queue_names"] = list(self.pools.queues)
+        path = f"/work_pools/{quote(pool, safe='')}"
+        try:
+            rows = self.client.send("POST", f"{path}/get_scheduled_flow_runs", body)
+        except PrefectRefusal as error:
+            if error.status != 404 or not self.pools.queues:
+                raise
+            # A queue that this pool does not have spoils the question for all others.
+            queues = {row["name"] for row in self.client.filter(f"{path[1:]}/queues", {})}
+            body["work_queue_names"] = sorted(queues.intersection(self.pools.queues))
+            if not body["work_queue_names"]:
+                raise
+            rows = self.client.send("POST", f"{path}/get_scheduled_flow_runs", body)
+        return [row["flow_run"] for row in rows]
+
+    def _read_run(self, pool: Document, row: Document, found: Mapping[str, Mapping[str, Document]]) -> FlowRun | None:
+        try:
+            return read_run(pool, row, found["flows"], found["deployments"], self.pools.lead(pool["name"]))
+        except (KeyError, TypeError, ValueError) as error:
+            LOGGER.warning("Flow run %s is left out, as it has an unknown shape: %r", row.get("id"), error)
+            return None
+
+    def _refer(self, runs: Sequence[FlowRun]) -> list[FlowRun]:
+        """The runs with the blocks and variables that they name; twice, because blocks may name variables."""
+        known: dict[str, Any] = {}
+        unknown: set[str] = set()
+        for _ in range(2):
+            wanted = {run.id: find_references(run.job) for run in runs if run.job}
+            new = sorted(set().union(*wanted.values()) - known.keys() - unknown)
+            read = dict(self.client.some_of(self._read_reference, new, "A block or variable cannot be read"))
+            known |= {name: value[0] for name, value in read.items() if value}
+            unknown |= set(new) - read.keys()
+            runs = [_with_references(run, known, wanted[run.id]) for run in runs]
+        return [run for run in runs if not wanted[run.id] & unknown]
+
+    def _read_reference(self, name: str) -> tuple[Any] | None:
+        """What a block holds or a variable is, in a tuple; None when it does not exist."""
+        path, column = reference_path(name)
+        document = self.client.find(path)
+        return (document[column],) if document else None
+
+
+def reference_path(name: str) -> tuple[str, str]:
+    """Where the API has the block or variable that `find_references` names so, and the field with its value."""
+    if name.startswith("prefect.variables."):
+        return f"/variables/name/{quote(name.split('.', 2)[2], safe='')}", "value"
+    if name.startswith("prefect.blocks."):
+        slug, block = (quote(part, safe="") for part in name.split(".", 3)[2:])
+        return f"/block_types/slug/{slug}/block_documents/name/{block}?include_secrets=true", "data"
+    return f"/block_documents/{name.partition(':')[2]}?include_secrets=true", "data"
+
+
+def _with_references(run: FlowRun, known: Document, wanted: Iterable[str]) -> FlowRun:
+    references = {name: known[name] for name in wanted if name in known}
+    return replace(run, job=replace(run.job, references=references)) if run.job else run
+
+
+def read_run(
+    pool: Document,
+    row: Document,
+    flows: Mapping[str, Document],
+    deployments: Mapping[str, Document],
+    lead: timedelta,
+) -> FlowRun:
+    """A run as the API has it, as a FlowRun; a flow or deployment that is not among the given ones is gone."""
+    state = row["state"] or {"id": row["state_id"], "type": row["state_type"], "name": row["state_name"]}
+    due = _due_time({**row, "state": state})
+    is_fresh = row["state_name"] in UNCLAIMED_NAMES and not row["infrastructure_pid"]
+    return FlowRun(
+        id=row["id"],
+        name=row["name"],
+        version=UUID(row["state_id"]).int,
+        start_time=due - lead if row["state_name"] in LED_NAMES else due,
+        flow=Flow(row["flow_id"], str(flows.get(row["flow_id"], {}).get("name", ""))),
+        state=state,
+        was_claimed_before=not is_fresh,
+        begun_version=BEGUN if row["run_count"] else 0,
+        job=WorkPoolJob(pool, row, deployments.get(row["deployment_id"] or "", {})),
+    )
+
+
+def _due_time(row: Document) -> datetime:
+    scheduled = ((row["state"] or {}).get("state_details") or {}).get("scheduled_time")
+    texts = (row["next_scheduled_start_time"], scheduled, row["expected_start_time"], row["created"])
+    return next(moment for text in texts if (moment := read_time(text)))
+
+
+def has_lost_deployment(run: FlowRun) -> bool:
+    """Whether the deployment of a run was deleted."""
+    return run.job is not None and bool(run.job.flow_run["deployment_id"]) and not run.job.deployment

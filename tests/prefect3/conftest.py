@@ -1,0 +1,16 @@
+"""One real server for all tests of this folder: its start costs seconds, so each test has pools of its own instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.prefect3.server import Prefect3Server
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Prefect3Server]:
+    """A server without sign-in. Names that a test chooses must be its own."""
+    with Prefect3Server() as running:
+        yield running
