@@ -65,9 +65,14 @@ def check_existing(flow: Flow, definition: Document, defaults: EcsDefaults) -> b
         return True
     if defaults.allow_plain_api_key and (settings.api_key or settings.auth_token):
         return False
-    lines = json.dumps({"secrets": _secrets(settings.secret_reference)})[1:-1]
-    raise UnsupportedRun(
-        f"the task definition of task_definition_arn does not give its container {flows.FLOW_CONTAINER!r} the secret "
+    raise secret_missing(flows.FLOW_CONTAINER, needed, _secrets(settings.secret_reference))
+
+
+def secret_missing(container: str, needed: str, secrets: list[dict[str, str]]) -> UnsupportedRun:
+    """What is wrong with a run's own task definition that does not show its container the key as a secret."""
+    lines = json.dumps({"secrets": secrets})[1:-1]
+    return UnsupportedRun(
+        f"the task definition of task_definition_arn does not give its container {container!r} the secret "
         f"{needed}; add to that container: {lines} (or let the agent pass the key in plain: AGENT_ALLOW_PLAIN_API_KEY)"
     )
 
@@ -93,6 +98,10 @@ def _secrets(reference: str) -> list[dict[str, str]]:
 def _family(image: str, definition: Document) -> str:
     """A name that says which image and is the same for the same content: at most 255 of [A-Za-z0-9_-]."""
     slug = re.sub(r"[^A-Za-z0-9_]+", "-", image.rsplit("/", 1)[-1])[:_SLUG_LENGTH].strip("-")
+    return f"prefect-{slug}-{content_hash(definition)}" if slug else f"prefect-{content_hash(definition)}"
+
+
+def content_hash(definition: Document) -> str:
+    """The same for the same content: 20 characters of [0-9a-f]."""
     content = json.dumps(definition, sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(content.encode()).hexdigest()[:_HASH_LENGTH]
-    return f"prefect-{slug}-{digest}" if slug else f"prefect-{digest}"
+    return hashlib.sha256(content.encode()).hexdigest()[:_HASH_LENGTH]

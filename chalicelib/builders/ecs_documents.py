@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from chalicelib.errors import shorten
 from chalicelib.flow_runs import Document
+
+SUBNETS_LIMIT = 16
+"""How many subnets an awsvpcConfiguration takes, as AWS documents it."""
 
 Check = Callable[[str, Document], list[str]]
 """What ECS's own model finds wrong with (a part of) a request of an operation: one line each, none if all is right."""
@@ -18,6 +21,11 @@ def text_sized(document: Document) -> dict[str, Any]:
         **document,
         **{size: str(document[size]) for size in ("cpu", "memory") if isinstance(document.get(size), (int, float))},
     }
+
+
+def default_network(subnets: Sequence[str]) -> dict[str, Any]:
+    """The `networkConfiguration` of tasks in these subnets, as far as they fit into one, with public addresses."""
+    return {"awsvpcConfiguration": {"subnets": list(subnets[:SUBNETS_LIMIT]), "assignPublicIp": "ENABLED"}}
 
 
 def template_problems(template: Document, check: Check) -> list[str]:

@@ -26,7 +26,10 @@ STARTED_BY = "prefect/"
 AGENT_TAG = "prefect-agent:name"
 """The tag of a task that says which agent has launched it."""
 
-_OUR_TAGS = ("prefect-agent:", "prefect.io/")
+OUR_TAGS = "prefect-agent:"
+"""How the tags begin that only this agent sets."""
+
+_RESERVED_TAGS = (OUR_TAGS, "prefect.io/")
 _NOT_IN_A_TAG = re.compile(r"[^\w\s.:/=+\-@]|[\x00-\x1f]")
 _TAG_VALUE_LENGTH = 256
 
@@ -97,8 +100,7 @@ def _check(ecs_run: EcsRun, base: Document, defaults: EcsDefaults, check: Check)
 
 def _forbidden(asked: Document, defaults: EcsDefaults) -> list[str]:
     problems = []
-    own_cluster = defaults.cluster or defaults.run_task_kwargs.get("cluster") or "default"
-    if asked.get("cluster", own_cluster) not in (own_cluster, *defaults.allowed_clusters):
+    if asked.get("cluster", defaults.own_cluster) not in (defaults.own_cluster, *defaults.allowed_clusters):
         cluster = shorten(str(asked["cluster"]), 100)
         problems.append(f"cluster {cluster} is not one that this agent may use (AGENT_CLUSTERS lists them)")
     if asked.get("enableExecuteCommand", False) is not False and not defaults.allow_execute_command:
@@ -142,7 +144,7 @@ def _flow_overrides(
         "containerOverrides": _with_flow(asked["containerOverrides"], run, env),
     }
     overrides = {**asked, **{name: value for name, value in ours.items() if value}}
-    _check_length(overrides)
+    check_length(overrides)
     return overrides
 
 
@@ -159,7 +161,8 @@ def _with_flow(asked: list[Document], run: FlowRun, env: Mapping[str, str]) -> l
     return [containers[name] for name in sorted(containers)]
 
 
-def _check_length(overrides: Document) -> None:
+def check_length(overrides: Document) -> None:
+    """Raise UnsupportedRun when a task's overrides are longer than RunTask takes."""
     length = len(json.dumps(overrides, separators=(",", ":"), ensure_ascii=False))
     if length <= OVERRIDES_LIMIT:
         return
@@ -181,7 +184,9 @@ def _tags(arguments: Document, run: FlowRun, agent_name: str) -> list[dict[str, 
         "prefect:flow-version": str(run.flow.version),
         AGENT_TAG: tag_text(agent_name),
     }
-    return list_of({**{key: value for key, value in asked.items() if not key.startswith(_OUR_TAGS)}, **ours}, "key")
+    return list_of(
+        {**{key: value for key, value in asked.items() if not key.startswith(_RESERVED_TAGS)}, **ours}, "key"
+    )
 
 
 def tag_text(text: str) -> str:

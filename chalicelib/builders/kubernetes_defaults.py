@@ -72,9 +72,14 @@ class KubernetesDefaults:
 
 def template_problems(template: Document, namespace: str) -> list[str]:
     """What is wrong with a Job template, one line each, by where it is and never by what stands there."""
+    return form_problems(template) or _content_problems(template, namespace)
+
+
+def form_problems(template: Document) -> list[str]:
+    """What keeps a Job template from being read and changed, one line each."""
     if _is_deeper(template, _DEPTH_LIMIT):
         return [f"it is nested more than {_DEPTH_LIMIT} deep"]
-    return _shape_problems(template, _JOB, "") or _content_problems(template, namespace)
+    return _shape_problems(template, _JOB, "")
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

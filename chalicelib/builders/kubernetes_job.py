@@ -6,12 +6,13 @@ import hashlib
 import json
 import re
 from copy import deepcopy
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from chalicelib.builders import flow_container as flows
-from chalicelib.builders.kubernetes_defaults import KubernetesDefaults, template_problems
+from chalicelib.builders.kubernetes_defaults import KubernetesDefaults, SecretKey, template_problems
 from chalicelib.builders.run_configs import KubernetesRun
+from chalicelib.builders.work_pool_container import WorkPoolContainer
 from chalicelib.errors import UnsupportedRun, shorten
 from chalicelib.flow_runs import Document, FlowRun
 
@@ -19,18 +20,34 @@ IDENTIFIER_LABEL = "prefect.io/identifier"
 """The label that every Job of a Prefect 1 agent bears, by which all of them can be listed."""
 
 FLOW_RUN_LABEL = "prefect.io/flow_run_id"
-"""The label by which the Jobs of a flow run are found, whatever their launch keys are."""
+"""The label by which the Jobs of a Prefect 1 flow run are found, whatever their launch keys are."""
 
 LAUNCH_KEY_ANNOTATION = "prefect-agent/launch-key"
 """Which claim a Job was launched for; an annotation, because a key may be longer than the 63 characters of a label."""
 
 AGENT_ANNOTATION = "prefect-agent/name"
 
+Container = TypeVar("Container", flows.ContainerSettings, WorkPoolContainer)
+
 _NAME_PREFIX = "prefect-job-"
 _NAME_LIMIT = 63
 _UUID_LENGTH = 36
 _HASH_LENGTH = 14
 _PLAIN_KEY = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class KubernetesLaunch:
+    """What it takes to start one flow run: the Job without its name, and the namespace that it goes to.
+
+    `has_own_template`: what the Job has wrong is the fault of the run or its work pool, and not of the agent.
+    `field_validation` is what the API does with fields that no Job has: `Strict` refuses them, `Warn` drops them.
+    """
+
+    job: Document
+    namespace: str
+    has_own_template: bool = True
+    field_validation: str = "Strict"
 
 
 def build_job(
@@ -49,9 +66,9 @@ def build_job(
     labels = {FLOW_RUN_LABEL: run.id, "prefect.io/flow_id": run.flow.id}
     spec = job["spec"]
     for described in (job, spec["template"]):
-        metadata = _filled(described, "metadata")
-        _filled(metadata, "labels").update(labels)
-        _filled(metadata, "annotations")[AGENT_ANNOTATION] = defaults.agent_name
+        metadata = filled(described, "metadata")
+        filled(metadata, "labels").update(labels)
+        filled(metadata, "annotations")[AGENT_ANNOTATION] = defaults.agent_name
     job["metadata"].pop("name", None)
     if spec.get("ttlSecondsAfterFinished") is None and defaults.ttl_seconds_after_finished is not None:
         spec["ttlSecondsAfterFinished"] = defaults.ttl_seconds_after_finished
@@ -70,7 +87,7 @@ def _source(kubernetes_run: KubernetesRun) -> str:
     return "job_template" if kubernetes_run.job_template else "the agent's own job template"
 
 
-def _filled(parent: dict[str, Any], name: str) -> dict[str, Any]:
+def filled(parent: dict[str, Any], name: str) -> dict[str, Any]:
     """The object `name` of `parent`, made where it is absent or null."""
     parent[name] = parent.get(name) or {}
     inner: dict[str, Any] = parent[name]
@@ -104,17 +121,20 @@ def _fill_container(
     container["args"] = flows.flow_run_command(run.flow.core_version)[-1].split()
     own_policy = kubernetes_run.image_pull_policy
     _choose(container, "imagePullPolicy", kubernetes_run.has_template, own_policy, defaults.image_pull_policy)
+    told = defaults.container
+    plain_key = (told.api_key or told.auth_token) if defaults.allow_plain_api_key else ""
+    told = with_credentials(told, defaults.api_key_secret, plain_key)
     variables = {
-        **flows.container_environment(run, _settings(defaults), kubernetes_run.env),
+        **flows.container_environment(run, told, kubernetes_run.env),
         flows.IMAGE_VARIABLE: image,
     }
     container["env"] = _environment(variables, defaults, container.get("env") or [])
-    resources = _filled(container, "resources")
+    resources = filled(container, "resources")
     for kind, cpu, memory in (
         ("requests", kubernetes_run.cpu_request, kubernetes_run.memory_request),
         ("limits", kubernetes_run.cpu_limit, kubernetes_run.memory_limit),
     ):
-        _filled(resources, kind).update({name: value for name, value in (("cpu", cpu), ("memory", memory)) if value})
+        filled(resources, kind).update({name: value for name, value in (("cpu", cpu), ("memory", memory)) if value})
 
 
 def _environment(variables: dict[str, str], defaults: KubernetesDefaults, own: list[Document]) -> list[Document]:
@@ -128,15 +148,17 @@ def _environment(variables: dict[str, str], defaults: KubernetesDefaults, own: l
     return ours + [entry for entry in own if entry["name"] not in names]
 
 
-def _settings(defaults: KubernetesDefaults) -> flows.ContainerSettings:
-    """The container settings as a Job can keep to them: what only AWS can look up is no reference here."""
-    settings = defaults.container
-    if defaults.api_key_secret:
-        return replace(settings, secret_reference=defaults.api_key_secret.name)
-    if not settings.secret_reference:
-        return settings
-    if defaults.allow_plain_api_key and (settings.api_key or settings.auth_token):
-        return replace(settings, secret_reference=None)
+def with_credentials(container: Container, secret: SecretKey | None, plain_key: str) -> Container:
+    """The container as a Job can keep to it: what only AWS can look up is no reference here.
+
+    `plain_key` is what may go into the Job instead. Raises UnsupportedRun without either.
+    """
+    if secret:
+        return replace(container, secret_reference=secret.name)
+    if not container.secret_reference:
+        return container
+    if plain_key:
+        return replace(container, secret_reference=None)
     raise UnsupportedRun(
         "the API key is named by an ARN, which Kubernetes cannot look up: put the key into a Kubernetes Secret and set "
         "AGENT_API_KEY_SECRET (or let the agent pass the key in plain: AGENT_ALLOW_PLAIN_API_KEY)"
@@ -156,10 +178,12 @@ def job_name(key: str) -> str:
 
 
 def with_key(manifest: Document, key: str) -> dict[str, Any]:
-    """A copy of what `build_job` made that is named for `key`, and says on Job and pod which claim it is for."""
+    """A copy of a Job that is named for `key`, and says on Job and pod which claim it is for."""
     job = deepcopy(dict(manifest))
     for described in (job, job["spec"]["template"]):
-        described["metadata"]["labels"][IDENTIFIER_LABEL] = _digest(key)[:8]
+        if FLOW_RUN_LABEL in described["metadata"]["labels"]:
+            # Real agents of Prefect 1 take every Job with this label for one of theirs.
+            described["metadata"]["labels"][IDENTIFIER_LABEL] = _digest(key)[:8]
         described["metadata"]["annotations"][LAUNCH_KEY_ANNOTATION] = key
     job["metadata"]["name"] = job_name(key)
     return job

@@ -15,6 +15,8 @@ _OBJECTS = ("task_definition", "run_task_kwargs", "job_template", "env")
 _FORMS: Mapping[str, tuple[type, str]] = {
     **dict.fromkeys(_OBJECTS, (Mapping, "an object")),
     "image_pull_secrets": (list, "a list"),
+    "host_config": (Mapping, "an object"),
+    "ports": (list, "a list"),
 }
 _ONE_OF = (("task_definition", "task_definition_path", "task_definition_arn"), ("job_template", "job_template_path"))
 _NEVER_EMPTY = ("image", "task_definition_path", "task_definition_arn", "job_template_path")
@@ -69,7 +71,33 @@ class KubernetesRun:
         return bool(self.job_template or self.job_template_path)
 
 
-_Config = TypeVar("_Config", EcsRun, KubernetesRun)
+@dataclass(frozen=True)
+class DockerRun:
+    """What a run asks of Docker: `host_config` as arguments of the Docker SDK's `create_host_config`."""
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    image: str | None = None
+    ports: Sequence[int] = ()
+    host_config: Document = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """What a run asks of a process of the agent's own machine."""
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    working_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class AnyRun:
+    """What a run of any type may ask of any platform."""
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    image: str | None = None
+
+
+_Config = TypeVar("_Config", EcsRun, KubernetesRun, DockerRun, LocalRun, AnyRun)
 
 
 def read_ecs_run(run: FlowRun) -> EcsRun:
@@ -83,6 +111,22 @@ def read_ecs_run(run: FlowRun) -> EcsRun:
 def read_kubernetes_run(run: FlowRun) -> KubernetesRun:
     """The run config of `run` for Kubernetes, as `read_ecs_run` reads it for ECS, from a KubernetesRun."""
     return _read(run, KubernetesRun, "KubernetesRun")
+
+
+def read_docker_run(run: FlowRun) -> DockerRun:
+    """The run config of `run` for Docker, as `read_ecs_run` reads it for ECS, from a DockerRun."""
+    return _read(run, DockerRun, "DockerRun")
+
+
+def read_local_run(run: FlowRun) -> LocalRun:
+    """The run config of `run` for a process, as `read_ecs_run` reads it for ECS, from a LocalRun."""
+    return _read(run, LocalRun, "LocalRun")
+
+
+def read_any_run(run: FlowRun) -> AnyRun:
+    """What the run config of `run` asks for, whatever its type. Raises UnsupportedRun when it is malformed."""
+    kind = run.run_config.get("type") if isinstance(run.run_config, Mapping) else None
+    return _read(run, AnyRun, str(kind))
 
 
 def _read(run: FlowRun, config: type[_Config], own_kind: str) -> _Config:

@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime
-from functools import cached_property
+from typing import Protocol
 
-from chalicelib.builders.ecs_defaults import EcsDefaults
-from chalicelib.builders.ecs_launch import EcsLaunch, build_ecs_launch, needs_network
-from chalicelib.builders.run_configs import EcsRun, read_ecs_run
+from chalicelib.builders.ecs_defaults import EcsSettings
+from chalicelib.builders.ecs_launch import EcsLaunch
 from chalicelib.errors import LaunchError, LaunchForbidden, LaunchRejected, LaunchUnknown
 from chalicelib.flow_runs import Document, FlowRun
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.aws_answers import DefinitionGone, answers, classify_failure
-from chalicelib.launchers.ecs_shapes import shape_problems
 from chalicelib.launchers.ecs_tasks import LAUNCH_KEY_TAG, EcsTasks
-from chalicelib.launchers.network import infer_network
 from chalicelib.launchers.pacing import Pace, insist
 from chalicelib.launchers.task_definitions import TaskDefinitions
-from chalicelib.launchers.templates import TemplateReader
 from chalicelib.ports import Clock
+
+
+class TaskBuilder(Protocol):
+    """How a flow run becomes a task: the part of launching in which the generations of Prefect's API differ."""
+
+    @property
+    def clusters(self) -> Set[str]:
+        """Where it has sent flow runs, beside the clusters of the agent's settings."""
+
+    def build(self, run: FlowRun) -> EcsLaunch:
+        """The launch request of `run`: a pure function of it and the settings, but for what must be looked up.
+
+        Raises UnsupportedRun, LaunchDeferred when a look-up failed for now, LaunchForbidden when the agent may not make
+        it or has no network to run in.
+        """
 
 
 class EcsLauncher(EcsTasks):
     """Starts flow runs as tasks of one cluster, and of others that a run may name. One a process, for all threads."""
 
     def __init__(
-        self, clients: AwsClients, defaults: EcsDefaults, templates: TemplateReader, pace: Pace, clock: Clock
+        self, clients: AwsClients, settings: EcsSettings, builder: TaskBuilder, pace: Pace, clock: Clock
     ) -> None:
-        super().__init__(clients, defaults)
-        self._templates = templates
+        super().__init__(clients, settings)
+        self._builder = builder
         self._pace = pace
         self._clock = clock
         self._definitions = TaskDefinitions(clients.ecs)
@@ -39,41 +50,27 @@ class EcsLauncher(EcsTasks):
         return self._pace.room(seconds)
 
     def build(self, run: FlowRun) -> EcsLaunch:
-        """The launch request of `run`: pure, but for its template, the definition it names and the default VPC.
-
-        Raises UnsupportedRun, LaunchDeferred when a look-up failed for now, LaunchForbidden when the agent may not make
-        it or has no network to run in.
-        """
+        """The launch request of `run`, as the builder makes it; raises what that raises."""
         # Without a region or credentials nothing could be launched: that is told before the claim.
         self._clients.ecs_once()
-        ecs_run = read_ecs_run(run)
-        base = self._base_definition(ecs_run)
-        network = self._network if needs_network(ecs_run, self._defaults) else None
-        return build_ecs_launch(run, ecs_run, base, self._defaults, network, shape_problems)
-
-    @cached_property
-    def _network(self) -> Document:
-        return infer_network(self._clients.ec2)
-
-    def _base_definition(self, ecs_run: EcsRun) -> Document:
-        if ecs_run.task_definition_arn:
-            return self._definitions.describe(ecs_run.task_definition_arn)
-        if ecs_run.task_definition_path:
-            return self._templates.read(ecs_run.task_definition_path)
-        return ecs_run.task_definition or self._defaults.task_definition
+        try:
+            return self._builder.build(run)
+        finally:
+            self._learn(self._builder.clusters)
 
     def launch(self, request: EcsLaunch, key: str, start_until: datetime | None = None) -> str:
-        """Start the task and say which it is: `Task <arn>`; the task that `key` has started already is found again.
+        """Start the task and say which it is: `Task arn:...`; the task that `key` has started already is found again.
 
         Raises LaunchRejected, LaunchDeferred or LaunchUnknown. While ECS says that launches come too fast it is asked
         again, for about 3 s; once more when it says nothing.
         """
         tasks = self._insist(request, key, start_until)
+        cluster = request.run_task.get("cluster") or self.place.name
         arns = [str(task["taskArn"]) for task in tasks]
         # Of a task that the key started before and that has stopped since, ECS tells no more than that.
         if any(task.get("lastStatus", "STOPPED") == "STOPPED" for task in tasks):
-            return f"Task {self.look_after(arns, request.run_task.get('cluster'))}"
-        return f"Task {arns[0]}"
+            return self._text(cluster, self.look_after(arns, cluster))
+        return self._text(cluster, arns[0])
 
     def _insist(self, request: EcsLaunch, key: str, start_until: datetime | None) -> Sequence[Document]:
         """Start, and again where that may help."""
@@ -88,7 +85,7 @@ class EcsLauncher(EcsTasks):
         try:
             return insist(lambda: self._run_task(request, key, start_until), self._pace, self._clock, mends)
         except LaunchRejected as refusal:
-            if any(name in str(refusal) for name in self._defaults.own_names()):
+            if any(name in str(refusal) for name in self._settings.own_names()):
                 # What the agent itself puts into every request would fail every run.
                 raise LaunchForbidden(str(refusal)) from refusal
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from chalicelib.builders.ecs_launch import STARTED_BY
@@ -38,7 +38,7 @@ HINTS: tuple[tuple[str, str], ...] = (
     ),
     (r"network interface", "check that the subnets have addresses left"),
     (PASSING_STARTS, "AWS had no room or was too busy; more subnets or zones help"),
-    (r"OutOfMemory", "it needs more memory: raise `memory` in the run config"),
+    (r"OutOfMemory", "it needs more memory: raise `memory` in the run config or the job variables"),
     (r"CannotStartContainer|exit code 12[67]\b", "the container's command cannot be run: check image and command"),
     (r"exit code 137\b", "it was killed, most often for want of memory, or when it did not end in time"),
     (r"exit code 143\b|^UserInitiated", "somebody or something stopped the task"),
@@ -49,6 +49,9 @@ HINTS: tuple[tuple[str, str], ...] = (
 READ_LENGTH = 4096
 """How much of a reason is read; AWS documents 1,024 characters for a container's, and no limit for a task's."""
 
+_TOLD = ("PREFECT__CONTEXT__FLOW_RUN_ID", "PREFECT__FLOW_RUN_ID")
+"""The variables in which a container is told its flow run, by generation of Prefect's API."""
+
 _DID_NOTHING = "its command ended before the flow run began: check that the image runs Prefect's command"
 
 
@@ -56,7 +59,8 @@ def read_stop(task: Document) -> Stop:
     """How a stopped task has ended, out of its description by DescribeTasks."""
     containers = task.get("containers", ())
     # Sidecars are killed when the flow's container ends, so their exit codes say nothing of the flow.
-    flows = [container for container in containers if container.get("name") == FLOW_CONTAINER] or containers
+    names = _flow_containers(task)
+    flows = [container for container in containers if container.get("name") in names] or containers
     exit_codes = [container.get("exitCode") for container in flows]
     has_run = task.get("startedAt") is not None or any(each.get("exitCode") is not None for each in containers)
     # What it is about may stand behind the part that is shown.
@@ -67,6 +71,13 @@ def read_stop(task: Document) -> Stop:
     hint = _DID_NOTHING if went_well else next(hints, "look at the stopped task in ECS")
     reason = f"Task {task['taskArn']} has stopped: {_tell(task, containers)} ({hint})"
     return Stop(reason, has_run, went_well, passes)
+
+
+def _flow_containers(task: Document) -> set[str]:
+    """The names of the containers that were told which flow run they are; a description may come without overrides."""
+    overrides = task.get("overrides", {}).get("containerOverrides", ())
+    told = {each.get("name") for each in overrides for entry in each.get("environment", ()) if entry["name"] in _TOLD}
+    return told or {FLOW_CONTAINER}
 
 
 def _tell(
@@ -88,19 +99,21 @@ def answer_of_stop(task: Document) -> LaunchError:
     return LaunchDeferred(stop.reason) if stop.passes and not stop.has_run else LaunchRejected(stop.reason)
 
 
-def stopped_tasks(bodies: Iterable[str], clusters: Iterable[str]) -> list[str]:
-    """The ARNs that "ECS Task State Change" events say have stopped: of flow runs, on these clusters (by name).
+def stopped_tasks(bodies: Iterable[str], clusters: Container[str] | None = None) -> dict[str, str]:
+    """The ARNs that "ECS Task State Change" events say have stopped, with that of their cluster: those of flow runs.
 
-    `bodies` are the messages as EventBridge sends them. What is no such event is logged and left out.
+    `clusters` are the names of those that count; None is every one. `bodies` are the messages as EventBridge sends
+    them. What is no such event is logged and left out.
     """
-    arns = []
+    stopped: dict[str, str] = {}
     for body in bodies:
         try:
             detail: Any = json.loads(body)["detail"]
-            cluster, arn = str(detail["clusterArn"]).rpartition("/")[2], str(detail["taskArn"])
-            is_there = cluster in clusters and arn.split("/")[1:-1] in ([], [cluster])
+            cluster_arn, arn = str(detail["clusterArn"]), str(detail["taskArn"])
+            cluster = cluster_arn.rpartition("/")[2]
+            is_there = (clusters is None or cluster in clusters) and arn.split("/")[1:-1] in ([], [cluster])
             is_ours = is_there and str(detail.get("startedBy")).startswith(STARTED_BY)
-            arns += [arn] if is_ours and detail["lastStatus"] == "STOPPED" else []
+            stopped |= {arn: cluster_arn} if is_ours and detail["lastStatus"] == "STOPPED" else {}
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             LOGGER.error("A message is left out that is no event of ECS: %r", error)
-    return list(dict.fromkeys(arns))
+    return stopped

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from chalicelib.builders.ecs_defaults import EcsDefaults
+from chalicelib.builders.ecs_defaults import EcsSettings
 from chalicelib.builders.ecs_launch import AGENT_TAG, STARTED_BY, tag_text
+from chalicelib.builders.work_pool_container import RUN_LABEL
 from chalicelib.errors import LaunchError, LaunchForbidden, LaunchUnknown
 from chalicelib.flow_runs import Document, Place
 from chalicelib.launchers.aws import AwsClients
@@ -27,22 +28,40 @@ DESCRIBE_LIMIT = 100
 class EcsTasks:
     """The tasks of flow runs on the agent's own cluster, and on others that runs may name."""
 
-    def __init__(self, clients: AwsClients, defaults: EcsDefaults) -> None:
+    def __init__(self, clients: AwsClients, settings: EcsSettings) -> None:
         self._clients = clients
-        self._defaults = defaults
+        self._settings = settings
+        self._known: frozenset[str] = frozenset()
 
     @property
     def place(self) -> Place:
         """The agent's own cluster."""
-        return Place("ecs", self._defaults.cluster or self._defaults.run_task_kwargs.get("cluster") or "default")
+        return Place("ecs", self._settings.own_cluster)
 
     @property
     def _clusters(self) -> list[str]:
-        return sorted({self.place.name, *self._defaults.allowed_clusters})
+        """Where tasks of this agent may be, each once: as the settings spell it, else as it was first seen."""
+        own = (self.place.name, *self._settings.allowed_clusters)
+        return sorted({_name_of(cluster): cluster for cluster in (*sorted(self._known), *own)}.values())
+
+    def _learn(self, clusters: Iterable[str]) -> None:
+        self._known |= frozenset(clusters)
+
+    def _text(self, cluster: str, arn: str) -> str:
+        return f"Task {cluster}::{arn}" if self._settings.names_clusters else f"Task {arn}"
+
+    def _read(self, text: str) -> tuple[str, str]:
+        """The cluster and the ARN that a text names. The ARN goes before, but one of the old form names no cluster."""
+        named, _, arn = text.removeprefix("Task ").rpartition("::")
+        of_arn = _cluster_of(arn)
+        return named if named and _name_of(named) == _name_of(of_arn or named) else of_arn or self.place.name, arn
 
     def read_events(self, bodies: Sequence[str]) -> list[str]:
         """The launches (`Task arn:...`) that these messages of EventBridge say have ended; what is not ours is left."""
-        return [f"Task {arn}" for arn in stopped_tasks(bodies, {name.rpartition("/")[2] for name in self._clusters})]
+        spelt = {_name_of(cluster): cluster for cluster in self._clusters}
+        # Of which clusters a work pool's events come is a matter of the rule that sends them.
+        stopped = stopped_tasks(bodies, None if self._settings.names_clusters else spelt)
+        return [self._text(spelt.get(_name_of(cluster), cluster), arn) for arn, cluster in stopped.items()]
 
     def find_alive(self, run_id: str) -> Sighting | None:
         """The task of this flow run that has not stopped, in any cluster that runs may name; None when there is none.
@@ -53,45 +72,50 @@ class EcsTasks:
             for cluster in self._clusters:
                 for task in self._list(cluster, startedBy=STARTED_BY + run_id):
                     if task.get("lastStatus") != "STOPPED":
-                        return read_task(task)
+                        return read_task(task, self._text(cluster, task["taskArn"]))
         except LaunchError as error:
             raise LaunchUnknown(str(error)) from error
         return None
 
     def look_at(self, texts: Sequence[str]) -> list[Sighting]:
-        """What ECS says of these tasks (`Task arn:...`), a request for each 100 of a cluster; nothing of others.
+        """What ECS says of these tasks, a request for each 100 of a cluster; nothing of those that are no flow runs'.
 
         Those of a cluster that cannot be asked have that for their trouble; raises LaunchError when none can.
         """
-        by_cluster: dict[str, list[str]] = {}
+        by_place: dict[tuple[str, str], dict[str, str]] = {}
         for text in texts:
-            arn = text.removeprefix("Task ")
-            # An ARN of the old form does not name its cluster.
-            cluster = arn.split("/")[1] if arn.count("/") == 2 else self.place.name
-            by_cluster.setdefault(cluster, []).append(arn)
+            cluster, arn = self._read(text)
+            # A request with the ARN of another account or region would be refused as a whole.
+            by_place.setdefault((cluster, arn.rpartition("/")[0]), {})[arn] = text
         seen: list[Sighting] = []
         troubles: list[LaunchError] = []
-        for cluster, arns in by_cluster.items():
+        for (cluster, _), wanted in by_place.items():
             try:
-                seen += [read_task(task) for task in self._describe(cluster, arns) if _is_flow_run(task)]
+                seen += self._look_in(cluster, wanted)
             except LaunchError as error:
                 troubles.append(error)
-                seen += [Sighting("", None, f"Task {arn}", trouble=str(error)) for arn in arns]
-        if troubles and len(troubles) == len(by_cluster):
+                seen += [Sighting("", None, text, trouble=str(error)) for text in wanted.values()]
+        if troubles and len(troubles) == len(by_place):
             raise troubles[0]
         return seen
 
+    def _look_in(self, cluster: str, texts: Mapping[str, str]) -> list[Sighting]:
+        """What ECS says of the tasks of a cluster, by ARN, with the texts that were asked about."""
+        tasks = [task for task in self._describe(cluster, list(texts)) if _run_id(task)]
+        self._learn([cluster] if tasks and self._settings.names_clusters else ())
+        return [read_task(task, texts[task["taskArn"]]) for task in tasks]
+
     def list_alive(self) -> list[Sighting]:
         """All tasks that an agent of this name has launched and that have not stopped. Raises LaunchError."""
-        name = tag_text(self._defaults.agent_name)
-        tasks = [task for cluster in self._clusters for task in self._list(cluster)]
-        ours = [task for task in tasks if _tags(task).get(AGENT_TAG) == name]
-        return [read_task(task) for task in ours if task.get("lastStatus") != "STOPPED"]
+        name = tag_text(self._settings.agent_name)
+        tasks = [(cluster, task) for cluster in self._clusters for task in self._list(cluster)]
+        ours = [(cluster, task) for cluster, task in tasks if _tags(task).get(AGENT_TAG) == name]
+        alive = [(cluster, task) for cluster, task in ours if task.get("lastStatus") != "STOPPED"]
+        return [read_task(task, self._text(cluster, task["taskArn"])) for cluster, task in alive]
 
     def stop(self, sighting: Sighting, reason: str) -> None:
         """Have ECS stop the task: SIGTERM, and SIGKILL after the container's `stopTimeout`. Raises LaunchError."""
-        arn = sighting.text.removeprefix("Task ")
-        cluster = arn.split("/")[1] if arn.count("/") == 2 else self.place.name
+        cluster, arn = self._read(sighting.text)
         with answers(f"StopTask of {arn}"):
             self._clients.ecs().stop_task(cluster=cluster, task=arn, reason=reason)
 
@@ -143,21 +167,34 @@ class EcsTasks:
             yield from described
 
 
-def read_task(task: Document) -> Sighting:
-    """What the description of a flow run's task says."""
+def read_task(task: Document, text: str) -> Sighting:
+    """What the description of a flow run's task says, of which others speak as `text`."""
     status = task.get("lastStatus")
     return Sighting(
-        run_id=str(task.get("startedBy")).removeprefix(STARTED_BY),
+        run_id=_run_id(task),
         key=_tags(task).get(LAUNCH_KEY_TAG),
-        text=f"Task {task['taskArn']}",
+        text=text,
         is_running=status == "RUNNING",
         stop=read_stop(task) if status == "STOPPED" else None,
     )
 
 
-def _is_flow_run(task: Document) -> bool:
-    return str(task.get("startedBy")).startswith(STARTED_BY)
+def _run_id(task: Document) -> str:
+    """The flow run of a task, also of an official worker's, which no `startedBy` tells; "" where it has none."""
+    started_by = str(task.get("startedBy"))
+    is_ours = started_by.startswith(STARTED_BY)
+    return started_by.removeprefix(STARTED_BY) if is_ours else _tags(task).get(RUN_LABEL, "")
 
 
 def _tags(task: Document) -> dict[str, str]:
     return {tag["key"]: tag["value"] for tag in task.get("tags", ())}
+
+
+def _name_of(cluster: str) -> str:
+    """The name of a cluster that is given by name or ARN."""
+    return cluster.rpartition("/")[2]
+
+
+def _cluster_of(arn: str) -> str:
+    """The cluster that a task's ARN names; "" for one of the old form."""
+    return arn.split("/")[1] if arn.count("/") == 2 else ""

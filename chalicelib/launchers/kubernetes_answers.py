@@ -24,11 +24,15 @@ class JobGone(LaunchRejected):
     """There is no such Job (any more)."""
 
 
+class NamespaceForbidden(LaunchForbidden):
+    """There is no such namespace, or the agent has no Role in it; any other may be in order."""
+
+
 _REFUSED = Ruling(LaunchRejected)
 _AWAY = Ruling(LaunchUnknown)
 _TOO_FAST = Ruling(Throttled, "AGENT_LAUNCHES_PER_SECOND may be too high for this cluster")
 _NO_KUBERNETES = Ruling(LaunchForbidden, "what answers is no Kubernetes API that makes Jobs: check its address")
-_NAMESPACE = Ruling(LaunchForbidden, "create the namespace, or name one that exists (AGENT_KUBERNETES_NAMESPACE)")
+_NAMESPACE = Ruling(NamespaceForbidden, "create the namespace, or name one that exists (AGENT_KUBERNETES_NAMESPACE)")
 _SIGN_IN = Ruling(LaunchForbidden, "map the agent's role in the cluster (EKS access entry), or sign in anew")
 
 _REASONS = {
@@ -52,7 +56,7 @@ TEXTS: tuple[tuple[str, Ruling], ...] = (
     (r"is being terminated", _NAMESPACE),
     (r'^namespaces "[^"]*" not found', _NAMESPACE),
     (r'^jobs\.batch "[^"]*" not found', Ruling(JobGone)),
-    (r'User "[^"]*" cannot \w+ resource', Ruling(LaunchForbidden, "allow it in the agent's Role in that namespace")),
+    (r'User "[^"]*" cannot \w+ resource', Ruling(NamespaceForbidden, "allow it in the agent's Role in that namespace")),
     # Webhooks are asked before anything is stored, and their answers may carry any reason.
     (r"^admission webhook .* denied the request", _REFUSED),
     (r"failed calling webhook", Ruling(LaunchDeferred, "an admission webhook of the cluster does not answer")),

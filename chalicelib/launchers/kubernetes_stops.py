@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from chalicelib.builders.kubernetes_job import FLOW_RUN_LABEL, LAUNCH_KEY_ANNOTATION
+from chalicelib.builders.work_pool_container import RUN_LABEL
 from chalicelib.errors import shorten
 from chalicelib.flow_runs import Document
 from chalicelib.sightings import Sighting, Stop
@@ -45,7 +46,7 @@ HINTS: tuple[tuple[str, str], ...] = (
     (PASSING_STARTS, "the registry was too busy or away"),
     (r"Image", "check the image's name and imagePullSecrets, and the nodes' way to the registry"),
     (r"CreateContainer", "check the Secrets, ConfigMaps and command that the container names"),
-    (r"OOMKilled", "it needs more memory: raise `memory_limit` in the run config"),
+    (r"OOMKilled", "it needs more memory: raise `memory_limit` in the run config or job variables"),
     (r"DeadlineExceeded", "it ran longer than activeDeadlineSeconds in its job template"),
     (r"exit code 12[678]\b", "the container's command cannot be run: check image and command"),
     (r"exit code 137\b", "it was killed, most often for want of memory, or when it did not end in time"),
@@ -62,8 +63,9 @@ _DID_NOTHING = "its command ended before the flow run began: check that the imag
 def read_job(job: Document, pods: Sequence[Document]) -> Sighting:
     """What a Job and its pods say of the flow run. It has a stop when the Job is finished, and not before."""
     metadata = job["metadata"]
+    labels = metadata.get("labels", {})
     return Sighting(
-        run_id=metadata.get("labels", {}).get(FLOW_RUN_LABEL, ""),
+        run_id=labels.get(FLOW_RUN_LABEL) or labels.get(RUN_LABEL, ""),
         key=metadata.get("annotations", {}).get(LAUNCH_KEY_ANNOTATION),
         text=f"Job {metadata['name']}",
         is_running=any("running" in _flow_status(pod).get("state", {}) for pod in pods),

@@ -19,8 +19,10 @@ from chalicelib.builders.flow_container import ContainerSettings
 from chalicelib.builders.kubernetes_defaults import KubernetesDefaults
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.ecs import EcsLauncher
+from chalicelib.launchers.ecs_run_configs import RunConfigTasks
 from chalicelib.launchers.kubernetes import KubernetesLauncher
 from chalicelib.launchers.kubernetes_access import KubeconfigSignIn, KubernetesApi
+from chalicelib.launchers.kubernetes_kinds import run_config_jobs
 from chalicelib.launchers.pacing import Pace
 from chalicelib.launchers.templates import TemplateReader
 from chalicelib.outcomes import TickReport
@@ -92,8 +94,11 @@ class Ecs:
         self._clients.close()
 
     def launcher(self) -> Launcher:
-        defaults = EcsDefaults(ContainerSettings(api_url="http://prefect"), CLUSTER, run_task_kwargs=NETWORK)
-        return EcsLauncher(self._clients, defaults, TEMPLATES, Pace(0, self._clock), self._clock)
+        defaults = EcsDefaults(
+            container=ContainerSettings(api_url="http://prefect"), cluster=CLUSTER, run_task_kwargs=NETWORK
+        )
+        builder = RunConfigTasks(self._clients, defaults, TEMPLATES)
+        return EcsLauncher(self._clients, defaults, builder, Pace(0, self._clock), self._clock)
 
     def launched(self) -> Counter[str]:
         return Counter(run_id_of(task) for task in self.server.tasks())
@@ -128,7 +133,7 @@ class Kubernetes:
     def launcher(self, namespace: str = CLUSTER) -> Launcher:
         container = ContainerSettings(api_url="http://prefect")
         defaults = KubernetesDefaults(container, namespace, ttl_seconds_after_finished=3600, agent_name=NAME)
-        return KubernetesLauncher(self._api, defaults, TEMPLATES, Pace(0, self._clock), self._clock)
+        return KubernetesLauncher(self._api, run_config_jobs(defaults, TEMPLATES), Pace(0, self._clock), self._clock)
 
     def launched(self) -> Counter[str]:
         return Counter(job["metadata"]["labels"]["prefect.io/flow_run_id"] for job in self.server.jobs())

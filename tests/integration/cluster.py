@@ -12,6 +12,7 @@ from chalicelib.builders.kubernetes_defaults import KubernetesDefaults
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.kubernetes import KubernetesLauncher
 from chalicelib.launchers.kubernetes_access import KubeconfigSignIn, KubernetesApi
+from chalicelib.launchers.kubernetes_kinds import run_config_jobs
 from chalicelib.launchers.pacing import Pace
 from chalicelib.launchers.templates import TemplateReader
 from chalicelib.outcomes import TickReport
@@ -41,7 +42,7 @@ class Cluster:
     def _make_agent(self) -> Agent:
         defaults = KubernetesDefaults(container=ContainerSettings(api_url=self.prefect.url), namespace=NAMESPACE)
         templates = TemplateReader((), AwsClients().s3, local_allowed=False)
-        launcher = KubernetesLauncher(self._api, defaults, templates, Pace(0, self.clock), self.clock)
+        launcher = KubernetesLauncher(self._api, run_config_jobs(defaults, templates), Pace(0, self.clock), self.clock)
         return Agent(make_api(self.prefect, self.clock), launcher, self.clock)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from chalicelib.builders.kubernetes_job import FLOW_RUN_LABEL, LAUNCH_KEY_ANNOTA
 from chalicelib.flow_runs import Document
 from chalicelib.launchers.kubernetes import KubernetesLauncher
 from chalicelib.launchers.kubernetes_access import KubeconfigSignIn, KubernetesApi, SignIn
+from chalicelib.launchers.kubernetes_kinds import run_config_jobs
 from chalicelib.launchers.pacing import Pace
 from chalicelib.launchers.templates import TemplateReader
 from tests.doubles.kubernetes import KubernetesServer
@@ -96,7 +97,7 @@ class KubernetesWorld(TurnedWorld):
         defaults = KubernetesDefaults(container, NAMESPACE, ttl_seconds_after_finished=3600, agent_name="lambda")
         api = CutApi(self._shared, self._sign_in, cut)
         templates = TemplateReader((), lambda: None, local_allowed=False)
-        launcher = KubernetesLauncher(api, defaults, templates, Pace(0, self.clock), self.clock)
+        launcher = KubernetesLauncher(api, run_config_jobs(defaults, templates), Pace(0, self.clock), self.clock)
         return Agent(self.prefect_api(cut, "KubernetesAgent"), launcher, self.clock, self.manners)
 
     # flow runs, led to where a test begins

@@ -17,6 +17,7 @@ from chalicelib.builders.flow_container import ContainerSettings
 from chalicelib.credentials import Credential
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.ecs import EcsLauncher
+from chalicelib.launchers.ecs_run_configs import RunConfigTasks
 from chalicelib.launchers.pacing import Pace
 from chalicelib.launchers.templates import TemplateReader
 from chalicelib.outcomes import TickReport
@@ -207,12 +208,15 @@ class World(TurnedWorld):
         """A new process of the agent; one that runs beside others is not alone."""
         cut = cut or Cut()
         container = ContainerSettings(api_url=self.prefect.url)
-        defaults = EcsDefaults(container, "default", run_task_kwargs={"networkConfiguration": NETWORK})
+        defaults = EcsDefaults(
+            container=container, cluster="default", run_task_kwargs={"networkConfiguration": NETWORK}
+        )
         if is_alone:
             self._current = cut
         clients = self._shared if is_alone else self._make_clients(lambda: cut)
         templates = TemplateReader((), clients.s3, local_allowed=False)
-        launcher = EcsLauncher(clients, defaults, templates, Pace(0, self.clock), self.clock)
+        builder = RunConfigTasks(clients, defaults, templates)
+        launcher = EcsLauncher(clients, defaults, builder, Pace(0, self.clock), self.clock)
         return Agent(self.prefect_api(cut, "ECSAgent"), launcher, self.clock, self.manners)
 
     def hear(self, *events: Mapping[str, Any], cut: Cut | None = None) -> dict[str, int] | None:

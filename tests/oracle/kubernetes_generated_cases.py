@@ -24,24 +24,25 @@ _labels = st.dictionaries(
 _junk: Strategy = st.sampled_from([5, True, "text", ["a"], {"a": 1}])
 
 
-def _in(chances: int, of: int, usual: Strategy, other: Strategy) -> Strategy:
+def often(chances: int, of: int, usual: Strategy, other: Strategy) -> Strategy:
     """`usual` in so many of so many cases; Hypothesis would take a branch that is named twice for one."""
     return st.integers(1, of).flatmap(lambda dice: usual if dice <= chances else other)
 
 
-def _some(**fields: Strategy) -> Strategy:
+def some_of(**fields: Strategy) -> Strategy:
     """Objects with most of the fields."""
-    drawn = st.fixed_dictionaries({name: _in(3, 4, each, st.just(_ABSENT)) for name, each in fields.items()})
+    drawn = st.fixed_dictionaries({name: often(3, 4, each, st.just(_ABSENT)) for name, each in fields.items()})
     return drawn.map(lambda document: {name: value for name, value in document.items() if value is not _ABSENT})
 
 
-def _rarely(junk: Strategy, usual: Strategy) -> Strategy:
-    return _in(29, 30, usual, junk)
+def rarely(junk: Strategy, usual: Strategy) -> Strategy:
+    """`usual`, but for one case in thirty."""
+    return often(29, 30, usual, junk)
 
 
-_metadata = _some(
+_metadata = some_of(
     name=st.just("theirs"),
-    labels=_rarely(st.just(["a"]), _labels),
+    labels=rarely(st.just(["a"]), _labels),
     annotations=st.dictionaries(_names, _texts, max_size=2),
 )
 _env = st.lists(
@@ -49,19 +50,20 @@ _env = st.lists(
     | st.just({"name": "FROM", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
     max_size=4,
 )
-_resources = _some(
-    requests=_some(cpu=_quantities, memory=st.integers(1, 9)), limits=_rarely(st.just(["cpu"]), _some(cpu=_quantities))
+_resources = some_of(
+    requests=some_of(cpu=_quantities, memory=st.integers(1, 9)),
+    limits=rarely(st.just(["cpu"]), some_of(cpu=_quantities)),
 )
-_container = _some(
+_container = some_of(
     image=_images,
     imagePullPolicy=st.just("Never"),
     command=st.just(["/entry"]),
     args=st.just(["mine"]),
-    env=_rarely(_junk, _env),
+    env=rarely(_junk, _env),
     resources=_resources,
     volumeMounts=st.just([{"name": "v", "mountPath": "/v"}]),
 ).flatmap(lambda rest: st.sampled_from(["flow", "main", "proxy"]).map(lambda name: {"name": name, **rest}))
-_pod = _some(
+_pod = some_of(
     serviceAccountName=_names | st.none(),
     imagePullSecrets=st.just([{"name": "pull"}]) | st.just([]) | st.none(),
     restartPolicy=st.just("OnFailure"),
@@ -71,35 +73,35 @@ _template = st.builds(
     lambda containers, metadata, pod_metadata, pod, spec: job(
         *containers, metadata=metadata, pod_metadata=pod_metadata, pod=pod, **spec
     ),
-    _rarely(st.just([]), st.lists(_container, min_size=1, max_size=2)),
+    rarely(st.just([]), st.lists(_container, min_size=1, max_size=2)),
     _metadata,
     _metadata,
     _pod,
-    _some(backoffLimit=st.integers(0, 6), ttlSecondsAfterFinished=st.just(9), completions=st.just(1)),
+    some_of(backoffLimit=st.integers(0, 6), ttlSecondsAfterFinished=st.just(9), completions=st.just(1)),
 )
 
 
 def _run_configs() -> Strategy:
-    env = _rarely(_junk, st.dictionaries(st.sampled_from(["A", "B", "PREFECT__BACKEND"]), _texts, max_size=3))
-    ours = _some(
+    env = rarely(_junk, st.dictionaries(st.sampled_from(["A", "B", "PREFECT__BACKEND"]), _texts, max_size=3))
+    ours = some_of(
         env=env,
-        image=_rarely(_junk, _images),
-        job_template=_rarely(_junk, _template),
-        cpu_limit=_rarely(st.just(2), _quantities),
+        image=rarely(_junk, _images),
+        job_template=rarely(_junk, _template),
+        cpu_limit=rarely(st.just(2), _quantities),
         cpu_request=_quantities,
         memory_limit=_quantities,
         memory_request=st.just("") | _quantities,
         service_account_name=_names | st.just(""),
-        image_pull_secrets=_rarely(st.just("text"), st.lists(_names, max_size=2)),
-        image_pull_policy=_rarely(st.just("Sometimes"), st.sampled_from(["Always", "IfNotPresent", "Never"])),
+        image_pull_secrets=rarely(st.just("text"), st.lists(_names, max_size=2)),
+        image_pull_policy=rarely(st.just("Sometimes"), st.sampled_from(["Always", "IfNotPresent", "Never"])),
     ).map(lambda fields: {"type": "KubernetesRun", "labels": [], **fields})
-    others = _some(env=env, image=_images).flatmap(
+    others = some_of(env=env, image=_images).flatmap(
         lambda fields: st.sampled_from(["UniversalRun"] * 4 + ["LocalRun"]).map(lambda kind: {"type": kind, **fields})
     )
-    return _in(4, 5, ours, others | st.none())
+    return often(4, 5, ours, others | st.none())
 
 
-_agent = _some(
+_agent = some_of(
     labels=st.lists(_texts, min_size=1, max_size=3),
     env_vars=st.dictionaries(_variables, _texts, min_size=1, max_size=3),
     no_cloud_logs=st.booleans(),
@@ -107,7 +109,7 @@ _agent = _some(
     image_pull_secrets=st.lists(_names, max_size=2),
     job_template_path=_template,
 )
-_flow = _some(
+_flow = some_of(
     core_version=st.sampled_from(["0.12.6", "0.13.0", "0.15.3+7.gab", "1.4.1", "1.0rc1", "", None]),
     storage=st.sampled_from(
         [
@@ -117,7 +119,7 @@ _flow = _some(
         ]
     ),
 )
-_prefect = _some(api_key=st.just("pcu_key"), log_level=st.sampled_from(["DEBUG", "ERROR"]), backend=st.just("cloud"))
+_prefect = some_of(api_key=st.just("pcu_key"), log_level=st.sampled_from(["DEBUG", "ERROR"]), backend=st.just("cloud"))
 
 
 @st.composite
@@ -131,7 +133,7 @@ def cases(draw: st.DrawFn) -> Case:
         flow=draw(_flow),
         agent=draw(_agent),
         prefect=draw(_prefect),
-        at_path=draw(_in(1, 2, _template, st.none())) if is_ours else None,
+        at_path=draw(often(1, 2, _template, st.none())) if is_ours else None,
     )
 
 

@@ -26,6 +26,7 @@ from chalicelib.errors import (
 from chalicelib.flow_runs import Document, Flow, FlowRun, Place
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.ecs import EcsLauncher, read_answer
+from chalicelib.launchers.ecs_run_configs import RunConfigTasks
 from chalicelib.launchers.ecs_tasks import LAUNCH_KEY_TAG
 from chalicelib.launchers.pacing import Pace
 from chalicelib.launchers.templates import TemplateReader
@@ -93,7 +94,9 @@ def launcher(clients: AwsClients, clock: TurnedClock) -> EcsLauncher:
 def launcher_of(
     clients: AwsClients, clock: TurnedClock, defaults: EcsDefaults = DEFAULTS, rate: float = 20
 ) -> EcsLauncher:
-    return EcsLauncher(clients, defaults, Shelf(small=TEMPLATE), Pace(rate, clock), clock)
+    return EcsLauncher(
+        clients, defaults, RunConfigTasks(clients, defaults, Shelf(small=TEMPLATE)), Pace(rate, clock), clock
+    )
 
 
 def run_of(number: int = 1, **run_config: Any) -> FlowRun:
@@ -369,7 +372,9 @@ def test_a_backlog_under_the_quota_meets_no_throttling(
     server: EcsServer, clients: AwsClients, clock: TurnedClock
 ) -> None:
     server.throttles.add("RunTask", burst=3, per_second=2)
-    launcher = EcsLauncher(clients, DEFAULTS, Shelf(), Pace(2, clock, burst=3), clock)
+    launcher = EcsLauncher(
+        clients, DEFAULTS, RunConfigTasks(clients, DEFAULTS, Shelf()), Pace(2, clock, burst=3), clock
+    )
     for number in range(12):
         launch(launcher, f"key-{number}", number)
     assert (len(server.tasks()), server.count("RunTask")) == (12, 12)

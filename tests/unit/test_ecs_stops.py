@@ -205,7 +205,7 @@ def test_a_stopped_tasks_reason_and_exit_code_are_told() -> None:
     assert str(answer) == (
         "Task arn:task has stopped: EssentialContainerExited; Essential container in task exited; "
         "container flow: exit code 137, OutOfMemoryError: killed "
-        "(it needs more memory: raise `memory` in the run config)"
+        "(it needs more memory: raise `memory` in the run config or the job variables)"
     )
 
 
@@ -286,9 +286,9 @@ def test_of_the_events_of_a_tasks_life_only_its_end_counts_and_that_once() -> No
         server.stop(foreign)
         bodies = [json.dumps(each) for each in server.events]
     assert len(bodies) > 5
-    assert stopped_tasks(bodies, {"flows"}) == [ours]
-    assert stopped_tasks(bodies * 2, {"flows"}) == [ours]
-    assert stopped_tasks(bodies, {"others"}) == []
+    assert list(stopped_tasks(bodies, {"flows"})) == [ours]
+    assert list(stopped_tasks(bodies * 2, {"flows"})) == [ours]
+    assert list(stopped_tasks(bodies, {"others"})) == []
 
 
 def start_task(server: EcsServer, started_by: str) -> str:
@@ -313,7 +313,7 @@ def start_task(server: EcsServer, started_by: str) -> str:
     ],
 )
 def test_an_event_about_something_else_is_left_out(change: dict[str, Any]) -> None:
-    assert stopped_tasks([event(**change), event(taskArn="ours")], {"flows"}) == ["ours"]
+    assert list(stopped_tasks([event(**change), event(taskArn="ours")], {"flows"})) == ["ours"]
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_an_event_about_something_else_is_left_out(change: dict[str, Any]) -> No
 )
 def test_what_is_no_event_of_ecs_is_logged_and_left_out(body: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
-        assert stopped_tasks([body, event(taskArn="ours")], {"flows"}) == ["ours"]
+        assert list(stopped_tasks([body, event(taskArn="ours")], {"flows"})) == ["ours"]
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
         "A message is left out that is no event of ECS"
     ]
@@ -341,6 +341,6 @@ BODIES = st.text() | JSON.map(json.dumps) | DETAILS.map(lambda detail: json.dump
 @without_deadline
 @given(bodies=st.lists(BODIES, max_size=4))
 def test_whatever_comes_in_messages_the_good_ones_are_read(bodies: list[str]) -> None:
-    arns = stopped_tasks([*bodies, event(taskArn="ours")], {"flows"})
+    arns = list(stopped_tasks([*bodies, event(taskArn="ours")], {"flows"}))
     assert arns[-1] == "ours"
     assert len(arns) <= len(bodies) + 1

@@ -17,6 +17,7 @@ from chalicelib.launchers.kubernetes_answers import (
     REASONS,
     AlreadyThere,
     JobGone,
+    NamespaceForbidden,
     classify,
     classify_exception,
 )
@@ -98,7 +99,7 @@ def test_without_a_reason_that_is_known_the_code_decides(reason: str) -> None:
             "Forbidden",
             'jobs.batch is forbidden: User "arn:aws:sts::1:assumed-role/a/b" cannot create resource "jobs" in API '
             'group "batch" in the namespace "flows"',
-            LaunchForbidden,
+            NamespaceForbidden,
         ),
         (
             "Forbidden",
@@ -109,9 +110,9 @@ def test_without_a_reason_that_is_known_the_code_decides(reason: str) -> None:
             "Forbidden",
             'jobs.batch "x" is forbidden: unable to create new content in namespace flows because it is being '
             "terminated",
-            LaunchForbidden,
+            NamespaceForbidden,
         ),
-        ("NotFound", 'namespaces "flows" not found', LaunchForbidden),
+        ("NotFound", 'namespaces "flows" not found', NamespaceForbidden),
         ("NotFound", 'jobs.batch "x" not found', JobGone),
         ("Forbidden", 'admission webhook "policy.example.com" denied the request: no image from there', LaunchRejected),
         ("InternalError", 'Internal error occurred: failed calling webhook "kueue": timeout', LaunchDeferred),

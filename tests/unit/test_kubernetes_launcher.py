@@ -32,6 +32,7 @@ from chalicelib.errors import (
 from chalicelib.flow_runs import Document, Flow, FlowRun
 from chalicelib.launchers.kubernetes import KubernetesLauncher
 from chalicelib.launchers.kubernetes_access import KubeconfigSignIn, KubernetesApi
+from chalicelib.launchers.kubernetes_kinds import run_config_jobs
 from chalicelib.launchers.kubernetes_stops import START_GRACE_SECONDS
 from chalicelib.launchers.pacing import Pace
 from chalicelib.launchers.templates import TemplateReader
@@ -94,7 +95,7 @@ def launcher(api: KubernetesApi, clock: TurnedClock) -> KubernetesLauncher:
 def launcher_of(
     api: KubernetesApi, clock: TurnedClock, defaults: KubernetesDefaults = DEFAULTS, rate: float = 20
 ) -> KubernetesLauncher:
-    return KubernetesLauncher(api, defaults, Shelf(small=built_in_job()), Pace(rate, clock), clock)
+    return KubernetesLauncher(api, run_config_jobs(defaults, Shelf(small=built_in_job())), Pace(rate, clock), clock)
 
 
 def run_of(number: int = 1, **run_config: Any) -> FlowRun:
@@ -518,7 +519,7 @@ import sys
 from chalicelib.bootstrap import build_agent
 from chalicelib.settings import load_settings
 settings = load_settings({{"AGENT_PLATFORM": "{platform}", "AGENT_EKS_CLUSTER": "flows"}})
-build_agent(settings, reads_local_templates=False)
+build_agent(settings, is_on_a_machine=False)
 print(sorted(name for name in sys.modules if name.split(".")[0] in ("lightkube", "httpx2", "botocore", "yaml")))
 print(sorted(name for name in sys.modules if name.startswith("chalicelib") and "{other}" in name))
 """

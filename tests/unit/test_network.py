@@ -9,16 +9,19 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from chalicelib.builders.ecs_defaults import EcsDefaults
+from chalicelib.builders.ecs_defaults import EcsDefaults, PoolDefaults
 from chalicelib.builders.flow_container import ContainerSettings
-from chalicelib.errors import LaunchDeferred, LaunchForbidden, SettingsError
+from chalicelib.errors import LaunchDeferred, LaunchForbidden, SettingsError, UnsupportedRun
 from chalicelib.flow_runs import Flow, FlowRun
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.ecs import EcsLauncher
-from chalicelib.launchers.network import infer_network
+from chalicelib.launchers.ecs_run_configs import RunConfigTasks
+from chalicelib.launchers.ecs_work_pools import WorkPoolTasks
+from chalicelib.launchers.network import find_subnets, infer_network
 from chalicelib.launchers.pacing import Pace
 from chalicelib.launchers.templates import TemplateReader
 from tests.doubles.clock import TurnedClock
+from tests.unit.ecs_work_pool import CONTAINER, pool_run
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +91,39 @@ class OneEc2(AwsClients):
 def test_the_network_is_asked_for_once_in_a_process(ec2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-west-3")
     client, clock = Unordered(ec2), TurnedClock()
-    defaults = EcsDefaults(ContainerSettings(api_url="http://prefect"), execution_role_arn="arn:aws:iam::1:role/x")
+    defaults = EcsDefaults(
+        container=ContainerSettings(api_url="http://prefect"), execution_role_arn="arn:aws:iam::1:role/x"
+    )
     clients = OneEc2(client)
-    launcher = EcsLauncher(clients, defaults, TemplateReader((), clients.s3, False), Pace(0, clock), clock)
+    builder = RunConfigTasks(clients, defaults, TemplateReader((), clients.s3, False))
+    launcher = EcsLauncher(clients, defaults, builder, Pace(0, clock), clock)
     flow = Flow(
         id="f", name="flow", storage={"type": "Docker", "registry_url": "r", "image_name": "i", "image_tag": "t"}
     )
     run = FlowRun(id="r", name="run", version=1, start_time=clock.now(), flow=flow)
     networks = [launcher.build(run).run_task["networkConfiguration"] for _ in range(2)]
+    assert networks == [infer_network(lambda: ec2)] * 2
+    assert client.asked == 1
+
+
+def test_a_vpc_that_is_named_answers_its_own_subnets(ec2: Any) -> None:
+    vpc_id = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    subnets = [
+        ec2.create_subnet(VpcId=vpc_id, CidrBlock=f"10.1.{number}.0/24")["Subnet"]["SubnetId"] for number in range(2)
+    ]
+    assert find_subnets(lambda: Unordered(ec2), vpc_id) == sorted(subnets)
+
+
+def test_a_vpc_that_is_named_and_not_there_is_the_runs_trouble(ec2: Any) -> None:
+    with pytest.raises(UnsupportedRun, match=r"vpc-0123 .*correct vpc_id"):
+        find_subnets(lambda: ec2, "vpc-0123")
+
+
+def test_a_work_pools_vpc_is_asked_for_once_in_a_process(ec2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-west-3")
+    client = Unordered(ec2)
+    builder = WorkPoolTasks(OneEc2(client), PoolDefaults(container=CONTAINER))
+    networks = [builder.build(pool_run()).run_task["networkConfiguration"] for _ in range(2)]
     assert networks == [infer_network(lambda: ec2)] * 2
     assert client.asked == 1
 

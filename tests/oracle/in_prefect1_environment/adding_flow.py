@@ -1,4 +1,7 @@
-"""A flow of two tasks and a parameter; as a script it registers itself and prints the ids of the flow and of a run."""
+"""A flow of two tasks and a parameter; as a script it registers itself and prints the ids of the flow and of a run.
+
+Arguments: where results go, the number, and how the flow is stored: script (the default), pickle or module.
+"""
 
 import contextlib
 import io
@@ -10,7 +13,7 @@ import prefect
 from prefect import Flow, Parameter, task
 from prefect.engine.results import LocalResult
 from prefect.run_configs import UniversalRun
-from prefect.storage import Local
+from prefect.storage import Local, Module
 
 
 @task
@@ -25,10 +28,18 @@ def check(number):
         raise ValueError(number)
 
 
+def storage(kind):
+    if kind == "pickle":
+        return Local(directory=str(directory / "flows"), add_default_labels=False)
+    if kind == "module":
+        return Module(pathlib.Path(__file__).stem)
+    return Local(path=str(pathlib.Path(__file__).resolve()), stored_as_script=True, add_default_labels=False)
+
+
 directory = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".")
 with Flow(
     "adding",
-    storage=Local(path=str(pathlib.Path(__file__).resolve()), stored_as_script=True, add_default_labels=False),
+    storage=storage(sys.argv[3] if len(sys.argv) > 3 else "script"),
     run_config=UniversalRun(labels=["lab"]),
     result=LocalResult(dir=str(directory)),
 ) as flow:

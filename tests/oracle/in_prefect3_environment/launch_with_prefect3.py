@@ -2,9 +2,9 @@
 """Launches flow runs with the real ECSWorker of prefect-aws 0.7.12 and prints what it asks ECS for.
 
 One case a line on stdin, as JSON: {"pool", "flow", "deployment", "flow_run", "settings", "described", "subnets"}; one
-answer a line on stdout: {"definition", "run_task"}, or {"refused"} with the reason. ECS and EC2 are objects that remember
-requests and refuse what botocore would refuse. `described` is what ECS knows as a task definition, `subnets` are those
-of each VPC by its id; the default VPC is `vpc-default`.
+answer a line on stdout: {"definition", "run_task"}, or {"refused"} with the reason. ECS and EC2 are objects that
+remember requests and refuse what botocore would refuse. `described` is what ECS knows as a task definition, `subnets`
+are those of each VPC by its id; the default VPC is `vpc-default`.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ MODEL = botocore.session.get_session().get_service_model("ecs")
 
 
 class RememberingECS:
-    """Takes the calls of one launch, as far as botocore's checks and ECS's own wishes for names, tags and an image go."""
+    """Takes the calls of one launch, as far as botocore's checks and ECS's wishes for names, tags and images go."""
 
     meta = SimpleNamespace(region_name="us-east-1")
 
