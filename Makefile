@@ -5,7 +5,7 @@ PREFECT1 := .venv-prefect1
 PREFECT3 := .venv-prefect3
 BIN := $(VENV)/bin
 
-.PHONY: help test check demo bench soak format lint types layers oracle servers clean
+.PHONY: deploy destroy plan package deploy-test help test check demo bench soak format lint types layers oracle servers clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -26,14 +26,15 @@ $(PREFECT3)/.installed: tests/prefect3/requirements.txt
 	@touch $@
 
 test: $(VENV)/.installed ## unit, doubles, moto
-	$(BIN)/python -m pytest -n 2 -m "not oracle and not server"
+	$(BIN)/python -m pytest -n 2 -m "not oracle and not server and not deploy"
 
-check: test lint types layers oracle servers ## everything that CI asks for; begins with `make test`
+check: test lint types layers oracle servers deploy-test ## everything that CI asks for; begins with `make test`
 
-demo: $(VENV)/.installed ## the main job, on embedded parts
+demo: $(VENV)/.installed $(PREFECT3)/.installed ## the main job, on embedded parts and a real Prefect 3 server
 	$(BIN)/python -m demo
+	$(BIN)/python -m demo.work_pools
 
-bench: $(VENV)/.installed $(PREFECT1)/.installed ## the numbers, as ratios within one run
+bench: $(VENV)/.installed $(PREFECT1)/.installed $(PREFECT3)/.installed ## the numbers, as ratios within one run
 	$(BIN)/python -m bench
 
 soak: $(VENV)/.installed ## a few minutes of random histories with faults of every kind, and an account of them
@@ -60,6 +61,21 @@ oracle: $(VENV)/.installed $(PREFECT1)/.installed $(PREFECT3)/.installed ## agai
 
 servers: $(VENV)/.installed $(PREFECT3)/.installed ## against a real Prefect 3 server
 	$(BIN)/python -m pytest -m server
+
+deploy-test: $(VENV)/.installed ## a whole deployment to an AWS account on this machine
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m deploy tests/deploy
+
+deploy: $(VENV)/.installed ## STAGE=<name>: from nothing to an agent; ARGS='--set NAME=VALUE ...' the first time
+	$(BIN)/python -m deploy up --stage "$(STAGE)" $(ARGS)
+
+plan: $(VENV)/.installed ## STAGE=<name>: what deploy would change
+	$(BIN)/python -m deploy plan --stage "$(STAGE)" $(ARGS)
+
+package: $(VENV)/.installed ## STAGE=<name>: one SAM template and the zip, for a pipeline
+	$(BIN)/python -m deploy package --stage "$(STAGE)" $(ARGS)
+
+destroy: $(VENV)/.installed ## STAGE=<name>: delete the stage; it asks first
+	$(BIN)/python -m deploy down --stage "$(STAGE)" $(ARGS)
 
 clean: ## remove what the commands above made
 	rm -rf $(VENV) $(PREFECT1) $(PREFECT3) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo

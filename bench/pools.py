@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -19,14 +18,10 @@ import requests
 from bench.surroundings import CLUSTER, NETWORK
 from tests.doubles.connections import HttpServer
 from tests.doubles.ecs import EcsServer
+from tests.oracle.prefect3_environment import default_base_job_template
 from tests.prefect3.server import PYTHON as PREFECT3
 from tests.prefect3.server import Prefect3Server
 
-DEFAULT_TEMPLATE = """
-import json
-from prefect_aws.workers.ecs_worker import ECSWorker
-print(json.dumps(ECSWorker.get_default_base_job_template()))
-"""
 PAGE = 200
 
 
@@ -105,8 +100,7 @@ class PoolSurroundings:
 @contextmanager
 def pool_surroundings() -> Iterator[PoolSurroundings]:
     """Fresh ones, stopped afterwards."""
-    shown = subprocess.run([str(PREFECT3), "-c", DEFAULT_TEMPLATE], capture_output=True, text=True, check=True).stdout
-    template = json.loads(shown)
+    template = default_base_job_template("ecs")
     template["variables"]["properties"]["cluster"]["default"] = CLUSTER
     template["job_configuration"]["task_run_request"] |= NETWORK
     with ExitStack() as stack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from chalicelib.agent import Agent
 from chalicelib.clock import SystemClock
@@ -13,10 +14,7 @@ from chalicelib.health import HealthCheck, HealthLimits
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.platforms import PLATFORMS, build_launcher
 from chalicelib.ports import Clock
-from chalicelib.prefect_api.graphql import GraphQLClient
-from chalicelib.prefect_api.prefect1 import Prefect1API
-from chalicelib.prefect_api.prefect1_records import Identity, Recorder
-from chalicelib.prefect_api.transport import HttpTransport
+from chalicelib.prefect_api.transport import PREFECT3_AUTH_STRING, PREFECT3_KEY, HttpTransport
 from chalicelib.settings import Settings
 from chalicelib.settings_table import DEFAULT_SCHEDULE
 from chalicelib.sweep import Manners
@@ -24,22 +22,38 @@ from chalicelib.telemetry import LambdaLog
 from chalicelib.ticks import Ticks
 from chalicelib.wakeups import WakeupQueue
 
+if TYPE_CHECKING:
+    from chalicelib.prefect_api.prefect1 import Prefect1API
+    from chalicelib.prefect_api.prefect3 import Prefect3API
+
 LOGGER = logging.getLogger(__name__)
 
 DEFAULT_QUEUES = {"AGENT_WAKEUP_QUEUE_URL": "prefect-agent-wakeups", "AGENT_EVENTS_QUEUE_URL": "prefect-agent-events"}
 
 
-def build_agent(settings: Settings, clients: AwsClients | None = None, reads_local_templates: bool = True) -> Agent:
+DEFAULT_LEAD_SECONDS = 10.0
+"""How long before its time Prefect's own workers start a run of a work pool."""
+
+
+def build_agent(settings: Settings, clients: AwsClients | None = None, is_on_a_machine: bool = True) -> Agent:
     """The agent that `settings` describe. Nothing is asked of Prefect or AWS yet, but for templates of the operator's.
 
-    Raises SettingsError with all problems of those templates.
+    On a machine of somebody's it reads templates and runs processes there; in the Lambda it does neither. Raises
+    SettingsError with all problems of those templates.
     """
     clock = SystemClock()
     clients = clients or AwsClients()
     credential = build_credential(settings, clients)
-    launcher = build_launcher(settings, credential, clients, clock, reads_local_templates)
     manners = Manners(settings.cancel_grace_seconds, settings.strays)
-    return Agent(build_prefect(settings, credential, clock), launcher, clock, manners)
+    if not settings.work_pools:
+        launcher = build_launcher(settings, credential, clients, clock, is_on_a_machine)
+        return Agent(build_prefect1(settings, credential, clock), launcher, clock, manners)
+    from chalicelib.pool_platforms import build_pool_launcher
+
+    prefect = build_prefect3(settings, credential, clock, is_on_a_machine)
+    present_types = prefect.reader.present_types
+    pools = build_pool_launcher(settings, credential, clients, clock, present_types, is_on_a_machine)
+    return Agent(prefect, pools, clock, manners)
 
 
 def build_credential(settings: Settings, clients: AwsClients) -> Credential:
@@ -50,8 +64,40 @@ def build_credential(settings: Settings, clients: AwsClients) -> Credential:
     return Credential(settings.plain_api_key or settings.plain_auth_token)
 
 
-def build_prefect(settings: Settings, credential: Credential, clock: Clock) -> Prefect1API:
-    """The Prefect API, seen from this agent."""
+def build_prefect(settings: Settings, credential: Credential, clock: Clock) -> Prefect1API | Prefect3API:
+    """The Prefect API, seen from this agent: that of work pools where the settings name some."""
+    if settings.work_pools:
+        return build_prefect3(settings, credential, clock, runs_processes=True)
+    return build_prefect1(settings, credential, clock)
+
+
+def build_prefect3(settings: Settings, credential: Credential, clock: Clock, runs_processes: bool) -> Prefect3API:
+    """The API of Prefect 3, seen from this agent."""
+    # Each generation is imported where it is used: no tick pays for the other.
+    from chalicelib.pool_platforms import served_kinds
+    from chalicelib.prefect_api.prefect3 import Prefect3API
+    from chalicelib.prefect_api.prefect3_client import Prefect3Client
+    from chalicelib.prefect_api.prefect3_pools import WorkPools
+
+    sign_in = PREFECT3_AUTH_STRING if settings.auth_token else PREFECT3_KEY
+    client = Prefect3Client(HttpTransport(settings.api_url, clock, credential, sign_in))
+    leads = settings.lead_seconds
+    pools = WorkPools(
+        agent_name=settings.name,
+        names=settings.work_pools,
+        kinds=served_kinds(runs_processes),
+        queues=settings.work_queues,
+        lead_seconds={name: leads.get(name, leads.get("", DEFAULT_LEAD_SECONDS)) for name in settings.work_pools},
+    )
+    return Prefect3API(client, pools, clock, settings.defer_deadline_seconds)
+
+
+def build_prefect1(settings: Settings, credential: Credential, clock: Clock) -> Prefect1API:
+    """The API of Prefect 1, seen from this agent."""
+    from chalicelib.prefect_api.graphql import GraphQLClient
+    from chalicelib.prefect_api.prefect1 import Prefect1API
+    from chalicelib.prefect_api.prefect1_records import Identity, Recorder
+
     identity = Identity(PLATFORMS[settings.platform].agent_type, settings.name, settings.labels)
     client = GraphQLClient(HttpTransport(settings.api_url, clock, credential))
     recorder = Recorder(identity, settings.defer_deadline_seconds)
@@ -81,7 +127,7 @@ class Installation:
     def ticks(self) -> Ticks:
         """The ticks of the schedule and between."""
         # A Lambda's disk has no templates of anybody's, only this code.
-        agent = build_agent(self.settings, self.clients, reads_local_templates=False)
+        agent = build_agent(self.settings, self.clients, is_on_a_machine=False)
         return Ticks(agent, self.log, self.clock, self.settings.cadence_seconds, self.wakeups)
 
     @cached_property

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chalicelib.builders.flow_container import ContainerSettings
 from chalicelib.credentials import Credential
+from chalicelib.errors import SettingsError
+from chalicelib.flow_runs import FlowRun
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.pacing import FARGATE_BURST, Pace
 from chalicelib.launchers.templates import TemplateReader, read_own_template
 from chalicelib.ports import Clock, Launcher
 from chalicelib.settings import Settings
 
+if TYPE_CHECKING:
+    from chalicelib.launchers.kubernetes_access import KubernetesApi
+
 LOGGER = logging.getLogger(__name__)
 
-LAUNCHES_PER_SECOND = {"FARGATE": 20.0, "EC2": 40.0, "KUBERNETES": 20.0}
+LAUNCHES_PER_SECOND = {"FARGATE": 20.0, "EC2": 40.0, "KUBERNETES": 20.0, "LOCAL": 20.0}
 """What AWS sustains for RunTask in the larger regions, by launch type: the service quotas of Amazon ECS and Fargate.
 
 A Kubernetes API says itself when it is too much; the number is what its own controller manager keeps to by default.
@@ -45,7 +53,8 @@ def build_launcher(
     return PLATFORMS[settings.platform].build_launcher(settings, container, templates, clients, clock)
 
 
-def _build_pace(settings: Settings, kind: str, clock: Clock) -> Pace:
+def build_pace(settings: Settings, kind: str, clock: Clock) -> Pace:
+    """How fast launches may go: as the settings say, else as LAUNCHES_PER_SECOND has it for this kind."""
     per_second = settings.launches_per_second
     if per_second is None:
         per_second = LAUNCHES_PER_SECOND[kind]
@@ -56,9 +65,8 @@ def _build_kubernetes(
     settings: Settings, container: ContainerSettings, templates: TemplateReader, clients: AwsClients, clock: Clock
 ) -> Launcher:
     from chalicelib.builders.kubernetes_defaults import KubernetesDefaults, SecretKey, built_in_job
-    from chalicelib.launchers.eks import EksSignIn
     from chalicelib.launchers.kubernetes import KubernetesLauncher
-    from chalicelib.launchers.kubernetes_access import KubeconfigSignIn, KubernetesApi
+    from chalicelib.launchers.kubernetes_kinds import run_config_jobs
 
     path, secret = settings.job_template_path, settings.api_key_secret
     defaults = KubernetesDefaults(
@@ -74,9 +82,17 @@ def _build_kubernetes(
         agent_name=settings.name,
     )
     defaults.validate()
+    api, pace = build_kubernetes_api(settings, clients, clock), build_pace(settings, "KUBERNETES", clock)
+    return KubernetesLauncher(api, run_config_jobs(defaults, templates), pace, clock)
+
+
+def build_kubernetes_api(settings: Settings, clients: AwsClients, clock: Clock) -> KubernetesApi:
+    """The Kubernetes API of the EKS cluster that is named, else of the kubeconfig; not signed in to yet."""
+    from chalicelib.launchers.eks import EksSignIn
+    from chalicelib.launchers.kubernetes_access import KubeconfigSignIn, KubernetesApi
+
     eks = EksSignIn(settings.eks_cluster, clients, clock) if settings.eks_cluster else None
-    api = KubernetesApi(eks or KubeconfigSignIn(settings.kubeconfig_path, settings.kubeconfig_context))
-    return KubernetesLauncher(api, defaults, templates, _build_pace(settings, "KUBERNETES", clock), clock)
+    return KubernetesApi(eks or KubeconfigSignIn(settings.kubeconfig_path, settings.kubeconfig_context))
 
 
 def _build_ecs(
@@ -84,9 +100,10 @@ def _build_ecs(
 ) -> Launcher:
     from chalicelib.builders.ecs_defaults import EcsDefaults, built_in_definition
     from chalicelib.launchers.ecs import EcsLauncher
+    from chalicelib.launchers.ecs_run_configs import RunConfigTasks
     from chalicelib.launchers.ecs_shapes import shape_problems
 
-    template, arguments = built_in_definition(), _network_arguments(settings)
+    template, arguments = built_in_definition(), network_arguments(settings)
     if settings.task_definition_path:
         template = dict(read_own_template(settings.task_definition_path, clients.s3))
     if settings.run_task_kwargs_path:
@@ -106,15 +123,66 @@ def _build_ecs(
     )
     if settings.task_definition_path or settings.run_task_kwargs_path:
         defaults.validate(shape_problems)  # imports botocore, so only for what somebody wrote
-    pace = _build_pace(settings, defaults.effective_launch_type or "FARGATE", clock)
-    return EcsLauncher(clients, defaults, templates, pace, clock)
+    pace = build_pace(settings, defaults.effective_launch_type or "FARGATE", clock)
+    return EcsLauncher(clients, defaults, RunConfigTasks(clients, defaults, templates), pace, clock)
 
 
-PLATFORMS = {"ecs": Platform("ECSAgent", _build_ecs), "kubernetes": Platform("KubernetesAgent", _build_kubernetes)}
-"""What this agent can start flow runs on, by `AGENT_PLATFORM`."""
+def _build_docker(
+    settings: Settings, container: ContainerSettings, _templates: TemplateReader, _clients: AwsClients, clock: Clock
+) -> Launcher:
+    try:
+        from chalicelib.launchers.docker import DockerLauncher, DockerOptions
+    except ImportError:
+        needed = "the platform docker needs the Docker SDK: pip install 'prefect-agent-lambda[docker]'"
+        raise SettingsError([needed]) from None
+    options = DockerOptions(
+        base_url=settings.docker_base_url,
+        pulls=settings.docker_pull,
+        volumes=settings.docker_volumes,
+        networks=settings.docker_networks,
+        timeout_seconds=settings.docker_timeout_seconds,
+        agent_name=settings.name,
+        shows_logs=settings.show_flow_logs,
+    )
+    return DockerLauncher(container, options, clock)
 
 
-def _network_arguments(settings: Settings) -> dict[str, Any]:
+def _build_local(
+    settings: Settings, container: ContainerSettings, _templates: TemplateReader, _clients: AwsClients, clock: Clock
+) -> Launcher:
+    from chalicelib.builders.local_process import LocalDefaults, build_local_run
+
+    defaults = LocalDefaults(
+        container=container,
+        directory=str(Path.cwd()),
+        python_path=os.environ.get("PYTHONPATH", ""),
+        import_paths=settings.import_paths,
+        shows_output=settings.show_flow_logs,
+    )
+    return build_local_launcher(partial(build_local_run, defaults=defaults), settings, clock)
+
+
+def build_local_launcher(build: Callable[[FlowRun], Any], settings: Settings, clock: Clock) -> Launcher:
+    """A launcher of processes, of Prefect 1 or of process pools. Raises SettingsError where psutil is not installed."""
+    try:
+        from chalicelib.launchers.local import LocalLauncher, runtime_directory
+    except ImportError:
+        needed = "flow runs as processes need Linux or macOS, and psutil: pip install 'prefect-agent-lambda[local]'"
+        raise SettingsError([needed]) from None
+    return LocalLauncher(build, settings.name, runtime_directory(), build_pace(settings, "LOCAL", clock), clock)
+
+
+PLATFORMS = {
+    "ecs": Platform("ECSAgent", _build_ecs),
+    "kubernetes": Platform("KubernetesAgent", _build_kubernetes),
+    "docker": Platform("DockerAgent", _build_docker),
+    "local": Platform("LocalAgent", _build_local),
+}
+"""What this agent can start flow runs on, by `AGENT_PLATFORM`; who imports this package may add to it."""
+
+
+def network_arguments(settings: Settings) -> dict[str, Any]:
+    """The RunTask arguments that the settings' subnets are; empty without any."""
     if not settings.subnets:
         return {}
     configuration: dict[str, Any] = {
@@ -128,10 +196,12 @@ def _network_arguments(settings: Settings) -> dict[str, Any]:
 
 def _container_settings(settings: Settings, credential: Credential) -> ContainerSettings:
     plain_key = settings.plain_api_key or ""
-    if settings.secret_reference and settings.allow_plain_api_key:
+    # ECS and Kubernetes hand a secret to what they start; what else there is must be given the key itself.
+    hands_secrets = settings.platform in ("ecs", "kubernetes")
+    if settings.secret_reference and (settings.allow_plain_api_key or not hands_secrets):
         plain_key = credential.value() or ""
     is_told = settings.platform == "kubernetes" and settings.api_key_secret
-    if (plain_key or settings.plain_auth_token) and not is_told:
+    if (plain_key or settings.plain_auth_token) and hands_secrets and not is_told:
         LOGGER.warning("The API key will stand in plain text in every task or Job: name a secret that holds it instead")
     return ContainerSettings(
         api_url=settings.api_url,
@@ -142,5 +212,5 @@ def _container_settings(settings: Settings, credential: Credential) -> Container
         send_logs=settings.send_flow_run_logs,
         api_key=plain_key,
         auth_token=settings.plain_auth_token or "",
-        secret_reference=settings.secret_reference,
+        secret_reference=settings.secret_reference if hands_secrets else None,
     )

@@ -97,14 +97,17 @@ def _comma_separated(value: str) -> list[str] | None:
     return [part.strip() for part in value.split(",") if part.strip()] or None
 
 
-def list_of(item: Parser, what: str = "a comma separated list", read: Parser = _comma_separated) -> Parser:
-    """A parser of lists of `item`, each once and sorted, also out of a text by `read`; `what` as in `matching`."""
+def list_of(
+    item: Parser, what: str = "a comma separated list", read: Parser = _comma_separated, in_order: bool = False
+) -> Parser:
+    """A parser of lists of `item`, each once, also out of a text by `read`; sorted unless they stay `in_order`."""
 
     def parse(value: Any) -> tuple[Any, ...]:
         listed = read(value) if isinstance(value, str) else value
         if not isinstance(listed, list | tuple | set | frozenset):
             raise _wrong(value, what)
-        return tuple(sorted({item(part) for part in listed}))
+        parsed = dict.fromkeys(item(part) for part in listed)
+        return tuple(parsed if in_order else sorted(parsed))
 
     return parse
 

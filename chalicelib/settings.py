@@ -37,20 +37,27 @@ Layer = Mapping[str, Given]
 """What one place says, by the field of the setting."""
 
 
-def load_settings(environment: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Settings:
+def load_settings(environment: Mapping[str, str], flags: Mapping[str, Any] | None = None, *below: Layer) -> Settings:
     """The settings from the environment and from `flags`: values by field, those of the command line or typed ones.
 
-    An empty text or list, or None, counts as not given. Raises SettingsError with every problem, a line for each.
+    The layers `below` are weaker than the environment; they speak of Prefect 1 and do not count for work pools. A flag
+    may also be Given, with words of its own. An empty text or list, or None, counts as not given. Raises SettingsError
+    with every problem, a line for each.
     """
     flags = flags or {}
-    typed = {row.field: Given(flags.get(row.field), (*row.flags, row.field)[0]) for row in SETTINGS}
+    typed = {row.field: _typed(flags.get(row.field), row) for row in SETTINGS}
     serves_pools = typed["work_pools"].content or environment.get("AGENT_WORK_POOLS", "").strip()
     names = {row.field: (row.env3 or row.env) if serves_pools else row.env for row in SETTINGS}
-    layers = [typed, {field: Given(environment.get(name), name) for field, name in names.items()}]
+    layers: list[Layer] = [typed, {field: Given(environment.get(name), name) for field, name in names.items()}]
+    layers += () if serves_pools else below
     known = [row.env for row in SETTINGS]
     ours = sorted(name for name in environment if name.startswith("AGENT_") or _is_misspelt(name, known))
     problems = [*_unknown(flags, [row.field for row in SETTINGS]), *_unknown(ours, known)]
     return settle(layers, problems)
+
+
+def _typed(value: Any, row: Setting) -> Given:
+    return value if isinstance(value, Given) else Given(value, (*row.flags, row.field)[0])
 
 
 def settle(layers: Sequence[Layer], problems: Iterable[str] = ()) -> Settings:
@@ -69,9 +76,19 @@ def settle(layers: Sequence[Layer], problems: Iterable[str] = ()) -> Settings:
                 found.append(f"{given[setting.field].where}: {error}")
     if found:
         raise SettingsError(found)
+    if values["platform"] == "local" and values["hostname_label"] and not values["work_pools"]:
+        values["labels"] = tuple(sorted({*values["labels"], _hostname()}))
     backend = values["backend"] or ("cloud" if any(values[name] for name in _CREDENTIALS) else "server")
     api_url = values["api_url"] or API_URLS["3" if values["work_pools"] else backend]
     return Settings(**{**values, "backend": backend, "api_url": api_url})
+
+
+def _hostname() -> str:
+    """The label of this machine, as Prefect's own local agent has it."""
+    from socket import gethostbyname, gethostname
+
+    name = gethostname()
+    return gethostbyname(name) if name == "docker-desktop" else name
 
 
 def _strongest(layers: Sequence[Layer]) -> Layer:

@@ -47,8 +47,8 @@ def _row(topic: str, env: str, parse: form.Parser, meaning: str, *flags: str, **
     return field(repr=not setting.secret, metadata={"setting": setting})
 
 
-_TOPICS = ("Prefect", "Flow runs", "Platform", "ECS", "Kubernetes", "Time")
-_prefect, _flow_run, _platform, _ecs, _kubernetes, _time = (partial(_row, topic) for topic in _TOPICS)
+_TOPICS = ("Prefect", "Flow runs", "Platform", "ECS", "Kubernetes", "Docker", "Local", "Time")
+_prefect, _flow_run, _platform, _ecs, _kubernetes, _docker, _local, _time = (partial(_row, topic) for topic in _TOPICS)
 
 _text = form.matching(".+", "a text")
 _uuid = form.matching(r"(?i)[\da-f-]{36}", "a UUID such as 6e3ad6c1-55a2-4a16-8e1a-3c1b6f0c3b52")
@@ -60,6 +60,12 @@ _OBJECT_NAME = "[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"
 _object_name = form.matching(_OBJECT_NAME, "a name that Kubernetes takes: a-z, 0-9, `-` and `.`")
 _secret_key = form.matching(_OBJECT_NAME + "/[A-Za-z0-9._-]{1,253}", "a Secret and its key, such as prefect/api-key")
 _eks_cluster = form.matching(r"[A-Za-z0-9][\w-]{0,99}", "an EKS cluster's name")
+_agent_address = form.matching(
+    r"(?i)http://([\w.-]+|\[[\da-f:.]+\])?:\d{1,5}/?", "an address with a port such as http://localhost:8080"
+)
+_docker_url = form.matching("(unix|tcp|https?|ssh|npipe)://.+", "a URL such as unix:///var/run/docker.sock")
+_volume = form.matching("[^:]+(:[^:]+(:[A-Za-z,]+)?)?", "a volume: /path, /here:/there or name:/there:ro")
+_network = form.matching(r"[\w.-]+", "a network's name")
 _subnet = form.matching(r"subnet-\w+", "a subnet such as subnet-0a1b2c3d4e5f60718")
 _security_group = form.matching(r"sg-\w+", "a security group such as sg-0a1b2c3d4e5f60718")
 # Nothing with `.` or `..` in it. Without its last slash `s3://bucket/team` would allow `s3://bucket/team-of-others/`.
@@ -85,7 +91,8 @@ class Settings:
         "work queue of these pools to serve, repeatable; in the environment comma separated",
         "--work-queue", default=(), default_text="all")
     backend: str = _prefect("PREFECT__BACKEND", form.one_of("server", "cloud"),
-        "server or cloud: which kind of API this is", default_text="`cloud` with a key or token, else `server`")
+        "server or cloud: which kind of API this is", "--backend",
+        default_text="`cloud` with a key or token, else `server`")
     api_key: str | None = _prefect("PREFECT__CLOUD__API_KEY", form.secret,
         "API key; better the ARN of the secret (:json-key:stage:version may follow) or SSM parameter that holds it",
         "--key", "-k", env3="PREFECT_API_KEY", secret=True)
@@ -104,6 +111,9 @@ class Settings:
         "end after this many polls (`start` only)", "--max-polls", default_text="no limit")
     log_level: str = _prefect("PREFECT__CLOUD__AGENT__LEVEL", form.one_of(*LOG_LEVELS),
         f"what this agent logs: {', '.join(LOG_LEVELS)}", "--log-level", default="INFO")
+    agent_address: str | None = _prefect("PREFECT__CLOUD__AGENT__AGENT_ADDRESS", _agent_address,
+        "where `start` serves /api/health and /api/poke: http://localhost:8080; http://:8080 is all addresses",
+        "--agent-address", default_text="nowhere")
 
     env_vars: Mapping[str, str] = _flow_run("PREFECT__CLOUD__AGENT__ENV_VARS", form.env_vars,
         """variable NAME=VALUE of all flow runs, repeatable; in the environment an object: '{"REGION": "eu-west-1"}'""",
@@ -113,8 +123,8 @@ class Settings:
     flow_run_log_level: str = _flow_run("PREFECT__LOGGING__LEVEL", form.one_of("NOTSET", *LOG_LEVELS),
         "what flow runs log", default="INFO")
 
-    platform: str = _platform("AGENT_PLATFORM", form.one_of("ecs", "kubernetes"),
-        "ecs or kubernetes: what flow runs are started on; a command names it itself", default="ecs")
+    platform: str = _platform("AGENT_PLATFORM", form.one_of("ecs", "kubernetes", "docker", "local"),
+        "ecs, kubernetes, docker or local: what flow runs are started on; a command names it itself", default="ecs")
     template_paths: tuple[str, ...] = _platform("AGENT_TEMPLATE_PATHS", form.list_of(_template_path),
         "where a flow run may name a template: absolute directories and s3://bucket/prefix/, comma separated",
         default=(), default_text="nowhere")
@@ -170,13 +180,36 @@ class Settings:
     image_pull_secrets: tuple[str, ...] | None = _kubernetes("AGENT_IMAGE_PULL_SECRETS", form.list_of(_object_name),
         "Secrets to pull images with, comma separated, where the flow run names none", "--image-pull-secrets")
     image_pull_policy: str | None = _kubernetes("AGENT_IMAGE_PULL_POLICY",
-        form.one_of("Always", "IfNotPresent", "Never"), "Always, IfNotPresent or Never",
+        form.one_of("Always", "IfNotPresent", "Never"), "Always, IfNotPresent or Never", "--image-pull-policy",
         default_text="as Kubernetes has it for the image")
     job_ttl_seconds: int = _kubernetes("AGENT_JOB_TTL_SECONDS", form.number(int, 300),
         "seconds that a finished Job is kept, so that it can be seen how it ended; a job template's own goes before",
         default=3600)
     api_key_secret: str | None = _kubernetes("AGENT_API_KEY_SECRET", _secret_key,
         "name/key of the Kubernetes Secret in the namespace that holds the flow runs' API key")
+
+    docker_base_url: str = _docker("AGENT_DOCKER_BASE_URL", _docker_url, "URL of the Docker daemon",
+        "--base-url", "-b", default="unix:///var/run/docker.sock")
+    docker_pull: bool = _docker("AGENT_DOCKER_PULL", form.yes_or_no,
+        "whether an image of a registry is pulled before each start; the option says no", "--no-pull", default=True)
+    docker_volumes: tuple[str, ...] = _docker("AGENT_DOCKER_VOLUMES", form.list_of(_volume),
+        "volume of all containers, /here:/there or name:/there:ro, repeatable; in the environment comma separated",
+        "--volume", default=(), default_text="none")
+    docker_networks: tuple[str, ...] = _docker("AGENT_DOCKER_NETWORKS", form.list_of(_network, in_order=True),
+        "network that all containers join, repeatable; in the environment comma separated",
+        "--network", default=(), default_text="Docker's own `bridge`")
+    docker_timeout_seconds: int = _docker("AGENT_DOCKER_TIMEOUT_SECONDS", form.number(int, 1),
+        "seconds to wait for an answer of the Docker daemon", "--docker-client-timeout", default=60)
+
+    import_paths: tuple[str, ...] = _local("AGENT_IMPORT_PATHS", form.list_of(_text, in_order=True),
+        "where flow runs look for modules besides, repeatable; in the environment comma separated",
+        "--import-path", "-p", default=(), default_text="none")
+    show_flow_logs: bool = _local("AGENT_SHOW_FLOW_LOGS", form.yes_or_no,
+        "whether what flow runs print is shown on this agent's standard output",
+        "--show-flow-logs", "-f", default=False)
+    hostname_label: bool = _local("AGENT_HOSTNAME_LABEL", form.yes_or_no,
+        "whether the name of this machine is one more label of the local agent; the option says no",
+        "--no-hostname-label", default=True)
 
     lead_seconds: Mapping[str, float] = _time("AGENT_LEAD_SECONDS", form.by_name(form.number(float, 0, 240)),
         "seconds before its time that a work pool's run is launched, as its container waits by itself: a number, or "

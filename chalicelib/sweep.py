@@ -122,6 +122,8 @@ class Sweep:
         for launch, sighting in pairs:
             if sighting is None or sighting.stop or launch.phase not in (Phase.CANCELLING, Phase.CANCELLED):
                 continue
+            if sighting.key is None:
+                continue  # Somebody else has launched it, and stops it.
             if not sighting.is_running or self._age_seconds(launch) > self.manners.cancel_grace_seconds:
                 self._stop(sighting, "The flow run was cancelled", report)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from chalicelib.errors import LaunchDeferred, LaunchError, SettingsError, UnsupportedRun
+from chalicelib.errors import LaunchDeferred, LaunchError, LaunchUnknown, SettingsError, UnsupportedRun
 from chalicelib.flow_runs import FlowRun, Place
 from chalicelib.ports import Launcher
 from chalicelib.sightings import Sighting
+
+LOGGER = logging.getLogger(__name__)
+Answered = TypeVar("Answered")
 
 KINDS = {"ecs": "Task", "kubernetes": "Job", "process": "Process"}
 """The first word of what a launcher calls a launch, by the type of its work pools."""
@@ -59,7 +63,9 @@ class WorkPoolLauncher:
 
     def room(self, seconds: float) -> int:
         """See the port: as much as the slowest platform takes, since nobody knows yet which runs come."""
-        return min((launcher.room(seconds) for launcher in self._made.values()), default=1)
+        # A new process that recovers has made none yet.
+        made = [launcher.room(seconds) for launcher in self._made.values()]
+        return min(made or self._ask(lambda each: each.room(seconds)), default=1)
 
     def launch(self, request: PoolLaunch, key: str, start_until: datetime) -> str:
         """See the port."""
@@ -67,7 +73,7 @@ class WorkPoolLauncher:
 
     def find_alive(self, run_id: str) -> Sighting | None:
         """See the port; all platforms are asked, as the run's pool may have been of another type."""
-        found = (launcher.find_alive(run_id) for launcher in self._present())
+        found = (sighting for sightings in self._ask(lambda each: [each.find_alive(run_id)]) for sighting in sightings)
         return next((sighting for sighting in found if sighting), None)
 
     def look_at(self, texts: Sequence[str]) -> list[Sighting]:
@@ -78,8 +84,8 @@ class WorkPoolLauncher:
         for pool_type, own in asked:
             try:
                 seen += self._launcher(pool_type).look_at(own)
-            except LaunchError as error:
-                troubles.append(error)
+            except (LaunchError, SettingsError) as error:
+                troubles.append(LaunchUnknown(str(error)))
                 seen += [Sighting("", None, text, trouble=str(error)) for text in own]
         if troubles and len(troubles) == len(asked):
             raise troubles[0]
@@ -87,11 +93,11 @@ class WorkPoolLauncher:
 
     def read_events(self, bodies: Sequence[str]) -> list[str]:
         """See the port."""
-        return [text for launcher in self._present() for text in launcher.read_events(bodies)]
+        return [text for texts in self._ask(lambda each: each.read_events(bodies)) for text in texts]
 
     def list_alive(self) -> list[Sighting]:
         """See the port."""
-        return [sighting for launcher in self._present() for sighting in launcher.list_alive()]
+        return [sighting for sightings in self._ask(lambda each: each.list_alive()) for sighting in sightings]
 
     def stop(self, sighting: Sighting, reason: str) -> None:
         """See the port."""
@@ -102,8 +108,13 @@ class WorkPoolLauncher:
             self._made[pool_type] = self._makers[pool_type]()
         return self._made[pool_type]
 
-    def _present(self) -> list[Launcher]:
-        return [self._launcher(each) for each in self._makers if each in self._present_types() or each in self._made]
+    def _ask(self, ask: Callable[[Launcher], Answered]) -> Iterator[Answered]:
+        """The answers of all platforms in use; one that the settings do not suffice for has launched nothing either."""
+        for pool_type in (each for each in self._makers if each in self._made or each in self._present_types()):
+            try:
+                yield ask(self._launcher(pool_type))
+            except SettingsError as error:
+                LOGGER.warning("Work pools of type %s cannot be served: %s", pool_type, error)
 
 
 def _of_type(pool_type: str, texts: Sequence[str]) -> list[str]:
