@@ -9,11 +9,13 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from chalicelib.cli.address import serve_address
+from chalicelib.cli.config_file import read_config_file
 from chalicelib.cli.options import CommandLine, read_command_line
 from chalicelib.cli.polling import Ticking, keep_ticking, stop_on_signals
 from chalicelib.clock import SystemClock
-from chalicelib.errors import PrefectError, SettingsError
-from chalicelib.settings import Settings, load_settings
+from chalicelib.errors import AgentError, SettingsError
+from chalicelib.settings import Given, Settings, load_settings
 
 LOGGER = logging.getLogger(__name__)
 
@@ -24,10 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and answer its exit code; the entry point of the console script."""
     try:
         line = read_command_line(sys.argv[1:] if arguments is None else arguments)
-        return _run(line, load_settings(os.environ, {**line.flags, "platform": line.platform}))
+        return _run(line, _settings(line))
     except SettingsError as error:
         problems, code = error.problems, WRONG_USAGE
-    except PrefectError as error:
+    except AgentError as error:
         problems, code = (str(error),), FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -36,18 +38,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _settings(line: CommandLine) -> Settings:
+    """What was typed, over the environment, over Prefect's config file; where nobody names a platform it is local."""
+    named = {"install": {"": "kubernetes", "aws": ""}}.get(line.command, {}).get(line.platform, line.platform)
+    usual = {"platform": Given("ecs" if line.platform == "aws" else "local", "platform")}
+    return load_settings(os.environ, {**line.flags, "platform": named}, read_config_file(os.environ), usual)
+
+
 def _run(line: CommandLine, settings: Settings) -> int:
     if line.command == "install":
-        from chalicelib.cli.install import render_install
+        from chalicelib.cli.install import install
 
-        own = line.own
-        image = own.get("image", "prefect-agent:latest")
-        print(render_install(settings, image, own.get("rbac", False), own.get("access_only", False)), end="")
+        install(line.platform, line.own, settings)
         return FINE
+    if line.command not in ("start", "tick"):
+        return _look(line.command, settings)
     # Bad input is told before the time that this import takes.
     from chalicelib.bootstrap import build_agent
 
-    _show_logs(settings.log_level)
+    show_logs(settings.log_level)
     agent = build_agent(settings)
     if line.own.get("dry_run"):
         from chalicelib.cli.preview import render_previews
@@ -57,11 +66,31 @@ def _run(line: CommandLine, settings: Settings) -> int:
     return start(agent, settings) if line.command == "start" else tick(agent, settings)
 
 
+def _look(command: str, settings: Settings) -> int:
+    """What only looks, and changes nothing."""
+    if command == "doctor":
+        from chalicelib.cli.doctor import run_doctor
+
+        return run_doctor(settings)
+    if command == "runs":
+        from chalicelib.cli.runs import run_runs
+
+        return run_runs(settings)
+    from chalicelib.cli.health import run_health
+
+    return run_health(settings)
+
+
 def start(agent: Ticking, settings: Settings) -> int:
-    """Keep ticking until a signal, or the limit of polls, and answer the exit code."""
-    LOGGER.info('Agent "%s", labels %s: waiting for flow runs', settings.name, ", ".join(settings.labels) or "none")
-    with stop_on_signals() as wait:
-        ended_well = keep_ticking(agent, SystemClock(), settings.max_polls, wait, settings.cadence_seconds)
+    """Keep ticking until a signal, or the limit of polls, and answer the exit code; serves the address of `settings`.
+
+    Raises SettingsError, such as when nothing can listen at that address.
+    """
+    clock = SystemClock()
+    with stop_on_signals() as bell, serve_address(agent, settings, clock, bell.poke) as ticking:
+        kind, served = ("work pools", settings.work_pools) if settings.work_pools else ("labels", settings.labels)
+        LOGGER.info('Agent "%s", %s %s: waiting for flow runs', settings.name, kind, ", ".join(served) or "none")
+        ended_well = keep_ticking(ticking, clock, settings.max_polls, bell.wait, settings.cadence_seconds)
     return FINE if ended_well else FAILED
 
 
@@ -77,7 +106,7 @@ def _deadline(settings: Settings) -> datetime:
     return SystemClock().now() + timedelta(seconds=settings.cadence_seconds)
 
 
-def _show_logs(level: str) -> None:
+def show_logs(level: str) -> None:
     """Send this project's logs from `level` on to stderr, and of the libraries' only the warnings.
 
     The libraries' own debugging logs hold whole requests, with the API key in them.

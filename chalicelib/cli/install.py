@@ -1,10 +1,14 @@
-"""What a Kubernetes cluster needs for this agent, as YAML: the agent itself, or the access of one from outside."""
+"""What a platform needs for this agent: a Kubernetes cluster, as YAML, or the Lambda on AWS, as settings of a stage."""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from chalicelib.errors import SettingsError
 from chalicelib.settings import SETTINGS, Setting, Settings
@@ -15,6 +19,59 @@ ACCESS_GROUP = {"kind": "Group", "name": "prefect-agent", "apiGroup": "rbac.auth
 """The Kubernetes group that `infra/eks-access.yaml` maps the Lambda's roles to."""
 
 OF_THIS_MACHINE = {"kubeconfig_path", "kubeconfig_context"}
+
+
+PORT = 8080
+"""Where the agent in a cluster serves /api/health for the kubelet, unless an address with another port was given."""
+
+_AWS_ADVICE = """\
+That is a stage: put it into `stages` of .chalice/config.json, under a name such as "dev"; fill in what stands in < >.
+Then `make deploy STAGE=dev` makes all that it needs, and docs/deploy.md explains what that is.
+"""
+
+
+def install(platform: str, own: Mapping[str, Any], settings: Settings) -> None:
+    """Print what the platform needs, or write it into files of the directory `own["output"]`, and print their names.
+
+    Raises SettingsError when they cannot be written, or a setting does not fit.
+    """
+    if platform == "aws":
+        files = {"stage.json": render_stage(settings)}
+        print(_AWS_ADVICE, end="", file=sys.stderr)
+    else:
+        image = own.get("image", "prefect-agent:latest")
+        files = {"agent.yaml": render_install(settings, image, own.get("rbac", False), own.get("access_only", False))}
+    if "output" not in own:
+        print("".join(files.values()), end="")
+        return
+    for path, text in ((Path(own["output"]) / name, text) for name, text in files.items()):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)  # It may hold the key.
+            path.write_text(text)
+        except OSError as error:
+            raise SettingsError([f"--output: {path} cannot be written ({error.strerror}); name another"]) from None
+        print(path)
+
+
+def render_stage(settings: Settings) -> str:
+    """A stage of `.chalice/config.json` as JSON: the agent's settings, and its own cluster and roles if it names some.
+
+    Raises SettingsError when a key is given as it is, as everybody who sees the function would see it.
+    """
+    if settings.plain_api_key or settings.plain_auth_token:
+        raise SettingsError(["--key: a key is not put into a Lambda's settings; create a secret and give its ARN"])
+    environment = environment_of(settings)
+    if settings.env_vars:
+        environment["PREFECT__CLOUD__AGENT__ENV_VARS"] = json.dumps(dict(settings.env_vars))
+    stage: dict[str, Any] = {"environment_variables": environment}
+    if settings.platform == "ecs" and (cluster := settings.cluster):
+        arn = cluster if cluster.startswith("arn:") else f"arn:aws:ecs:<region>:<account>:cluster/{cluster}"
+        roles = filter(None, (settings.execution_role_arn, settings.task_role_arn))
+        parameters = {"ClusterArns": ",".join(dict.fromkeys((arn, *settings.allowed_clusters)))}
+        parameters["PassableRoleArns"] = ",".join(roles) or "<ARN of the execution role>"
+        stage["infrastructure"] = {"parts": ["core"], "parameters": parameters}
+    return json.dumps(stage, indent=2) + "\n"
 
 
 def render_install(settings: Settings, image: str, grants_access: bool, access_only: bool) -> str:
@@ -36,7 +93,9 @@ def render_install(settings: Settings, image: str, grants_access: bool, access_o
     entries = _secret_entries(settings)
     documents["Secret"]["stringData"] = dict(entries.values())
     pod = documents["Deployment"]["spec"]["template"]["spec"]
-    pod["containers"][0] |= {"image": image, "env": _env(settings, entries)}
+    port = urlsplit(settings.agent_address or "").port or PORT
+    pod["containers"][0] |= {"image": image, "env": _env(replace(settings, agent_address=f"http://:{port}"), entries)}
+    pod["containers"][0]["livenessProbe"]["httpGet"]["port"] = port
     pod |= {"serviceAccountName": NAME} if grants_access else {}
     pod |= {"imagePullSecrets": [{"name": name} for name in names]} if (names := settings.image_pull_secrets) else {}
     kinds = ["Role", "RoleBinding"] if grants_access or access_only else []
@@ -49,14 +108,22 @@ def render_install(settings: Settings, image: str, grants_access: bool, access_o
 def environment_of(settings: Settings) -> dict[str, str]:
     """The variables that make these settings again, those that are no default; without the secret ones."""
     shown = [setting for setting in SETTINGS if not setting.secret and setting.field not in OF_THIS_MACHINE]
-    values = {setting: getattr(settings, setting.field) for setting in shown}
-    found = {setting.env: _text(setting, value) for setting, value in values.items() if value != setting.default}
+    values = [(setting, getattr(settings, setting.field)) for setting in shown]
+    names = _names(settings)
+    found = {names[row.field]: _text(row, value) for row, value in values if value != row.default}
     if settings.secret_reference:
-        found["PREFECT__CLOUD__API_KEY"] = settings.secret_reference
+        found[names["api_key"]] = settings.secret_reference
     return found
 
 
+def _names(settings: Settings) -> dict[str, str]:
+    """The variable of each field: Prefect 3 has names of its own."""
+    return {row.field: (settings.work_pools and row.env3) or row.env for row in SETTINGS}
+
+
 def _text(setting: Setting, value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={content}" if name else str(content) for name, content in value.items())
     if isinstance(value, tuple):
         return json.dumps(value) if setting.field == "labels" else ",".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -64,11 +131,11 @@ def _text(setting: Setting, value: Any) -> str:
 
 def _secret_entries(settings: Settings) -> dict[str, tuple[str, str]]:
     """What goes into the Secret: entry and text, by the variable that it fills."""
-    found = {}
+    found, names = {}, _names(settings)
     if settings.plain_api_key:
-        found["PREFECT__CLOUD__API_KEY"] = (KEY_ENTRY, settings.plain_api_key)
+        found[names["api_key"]] = (KEY_ENTRY, settings.plain_api_key)
     elif settings.plain_auth_token:
-        found["PREFECT__CLOUD__AGENT__AUTH_TOKEN"] = (KEY_ENTRY, settings.plain_auth_token)
+        found[names["auth_token"]] = (KEY_ENTRY, settings.plain_auth_token)
     if settings.env_vars:
         found["PREFECT__CLOUD__AGENT__ENV_VARS"] = ("env-vars", json.dumps(dict(settings.env_vars)))
     return found

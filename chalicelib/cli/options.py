@@ -11,33 +11,80 @@ from typing import Any, NamedTuple, NoReturn
 from chalicelib.errors import SettingsError
 from chalicelib.settings import SETTINGS, Setting, did_you_mean
 
-COMMANDS = ("start ecs", "tick ecs", "start kubernetes", "tick kubernetes", "install kubernetes")
+PLATFORMS = ("local", "docker", "ecs", "kubernetes")
+
+COMMANDS = {
+    "start": PLATFORMS,
+    "tick": PLATFORMS,
+    "install": ("kubernetes", "aws"),
+    "doctor": PLATFORMS,
+    "runs": PLATFORMS,
+    "health": PLATFORMS,
+}
+"""What can be typed: the commands, and what may follow each of them."""
+
+REFUSED = {
+    "agent_config_id": "agent configurations of Prefect Cloud are not read; give each setting by its own option",
+    "disable_job_deletion": "no Job is deleted before its time; AGENT_JOB_TTL_SECONDS says how long it is kept",
+    "delete_finished_jobs": "no Job is deleted before its time; job_ttl_seconds says how long it is kept",
+    "hostname_label": "that is so without an option; --no-hostname-label says no",
+    "latest": "name the image of the agent with --image",
+    "mem_request": "put it into a job template (--job-template)",
+    "mem_limit": "put it into a job template (--job-template)",
+    "cpu_request": "put it into a job template (--job-template)",
+    "cpu_limit": "put it into a job template (--job-template)",
+    "volumes": "put them into a job template (job_template_path)",
+    "volume_mounts": "put them into a job template (job_template_path)",
+    "aws_access_key_id": "AWS credentials are read as boto3 reads them: set AWS_ACCESS_KEY_ID, or AWS_PROFILE",
+    "aws_secret_access_key": "AWS credentials are read as boto3 reads them: set AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    "aws_session_token": "AWS credentials are read as boto3 reads them: set AWS_SESSION_TOKEN, or AWS_PROFILE",
+    "region_name": "the region is read as boto3 reads it: set AWS_REGION, or AWS_PROFILE",
+    "botocore_config": "boto3 is configured by its own variables and ~/.aws/config",
+    "reg_allow_list": "let the Docker daemon itself decide which registries it pulls from",
+    "project": "this agent does not start flow runs on Vertex",
+    "service_account": "this agent does not start flow runs on Vertex; for Kubernetes it is --service-account-name",
+}
+"""What Prefect 1.4.1's agents take and this one does not, as an option or an argument, and what to do instead."""
 
 _DESCRIPTION = """\
 Starts the flow runs that Prefect says are due.
 
 commands:
-  start ecs           keep polling and launching in this process until Ctrl-C, or until --max-polls
-  start kubernetes    the same, with Jobs
-  tick ecs            poll and launch once, in a process of its own, and print the report as one JSON line
-  tick kubernetes     the same, with Jobs
+  start [PLATFORM]    keep polling and launching in this process until Ctrl-C, or until --max-polls
+  tick [PLATFORM]     poll and launch once, in a process of its own, and print the report as one JSON line
   install kubernetes  print what a Kubernetes cluster needs for this agent, for `kubectl apply -f -`
+  install aws         print the settings of the Lambda on AWS, a stage of .chalice/config.json, for `make deploy`
+  doctor [PLATFORM]   look at everything that this agent needs, and say for each finding what to do
+  runs                show what this agent has claimed lately, where that is, and its state
+  health              say whether this agent polls, as Prefect has it on record
+
+platforms:
+  local               processes of this machine, the one that is meant when none is named
+  docker              containers of a Docker daemon
+  ecs                 tasks of Amazon ECS
+  kubernetes          Jobs of a Kubernetes cluster
+With --work-pool (Prefect 3) no platform is named: the type of each pool decides.
 """
 
 _EPILOG = """\
-An option beats its environment variable; docs/settings.md lists them all, and variables without an option.
+An option beats its environment variable, which beats ~/.prefect/config.toml; docs/settings.md lists them all.
 
 examples:
+  prefect-agent start --label dev --import-path ~/flows
+  prefect-agent start docker --volume /data:/data:ro --network prefect-server --agent-address http://localhost:8080
   prefect-agent start ecs --api http://prefect.internal:4200 --label dev --label staging --env REGION=eu-west-1
   PREFECT__CLOUD__API_KEY=arn:aws:secretsmanager:eu-west-1:111122223333:secret:prefect-Ab12Cd \\
     prefect-agent start ecs --execution-role-arn arn:aws:iam::111122223333:role/flows
   prefect-agent start kubernetes --namespace flows --service-account-name flows --job-template job.yaml
+  prefect-agent start --work-pool nightly --api http://127.0.0.1:4200/api
   prefect-agent tick ecs --label dev --dry-run
-  prefect-agent install kubernetes --token T --namespace metrics --rbac --label dev | kubectl apply -f -
+  prefect-agent doctor ecs --label dev --cluster flows
+  prefect-agent install --token T --namespace metrics --rbac --label dev | kubectl apply -f -
+  prefect-agent install aws --cluster flows --label dev --output stage
 
 exit codes:
   0    all is well; Ctrl-C ends `start` this way too, after the tick at hand (a second Ctrl-C ends it at once)
-  1    Prefect is away, refuses the key, or the tick failed
+  1    Prefect or the platform is away, the key is refused, the tick failed, or something was found to be wrong
   2    wrong usage or settings, one line for each problem
   130  Ctrl-C before the first tick, or the second Ctrl-C
 """
@@ -58,6 +105,7 @@ OWN_OPTIONS = {
     "rbac": OwnOption(("install",), "a service account with a Role of what the agent does, in its namespace alone"),
     "access_only": OwnOption(("install",), "only the Role, for the Lambda's Kubernetes group (infra/eks-access.yaml)"),
     "image": OwnOption(("install",), "image of the agent [prefect-agent:latest, made by infra/Dockerfile]", False),
+    "output": OwnOption(("install",), "directory to write files into, instead of printing them", False),
 }
 
 
@@ -78,16 +126,22 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
     flags = vars(found)
     command, platform = flags.pop("command"), flags.pop("platform")
     own = {name: flags.pop(name) for name in OWN_OPTIONS if name in flags}
-    line = CommandLine(command, platform or ("kubernetes" if command == "install" else ""), flags, own)
     if rest:
         parser.error(_unknown(rest))
-    if f"{line.command} {line.platform}" not in COMMANDS:
-        what = "no such command" if line.platform else "a command and a platform are needed"
-        parser.error(f"{what}; this agent starts flow runs on ECS and Kubernetes only: write {', '.join(COMMANDS)}")
+    if command in PLATFORMS:
+        parser.error("the command comes first, such as in: prefect-agent start ecs")
+    if command not in COMMANDS:
+        parser.error(f"no such command; there are {', '.join(COMMANDS)}")
+    if platform not in ("", *COMMANDS[command]):
+        parser.error(f"{command} knows no such word; it may be followed by {', '.join(COMMANDS[command])}")
     for name in own:
-        if line.command not in OWN_OPTIONS[name].commands:
+        if command not in OWN_OPTIONS[name].commands:
             parser.error(f"--{name.replace('_', '-')} belongs to {' and '.join(OWN_OPTIONS[name].commands)}")
-    return line
+    if command == "install" and any(word[:2] == "-n" for word in arguments):
+        parser.error(
+            "-n is the namespace for Prefect's own install and the name elsewhere: write --namespace or --name"
+        )
+    return CommandLine(command, platform, flags, own)
 
 
 def _unknown(words: Sequence[str]) -> str:
@@ -95,6 +149,8 @@ def _unknown(words: Sequence[str]) -> str:
     options = [word.partition("=")[0] for word in words if word.startswith("--")]
     if not options:
         return "there is a word that belongs to no option"
+    if refused := REFUSED.get(options[0].lstrip("-").replace("-", "_")):
+        return f"{options[0]}: {refused}"
     known = [flag for setting in SETTINGS for flag in setting.flags]
     known += [f"--{name.replace('_', '-')}" for name in OWN_OPTIONS]
     return f"{options[0]} is not an option; {did_you_mean(options[0], known)}"
@@ -111,7 +167,7 @@ def _parser(version: str) -> argparse.ArgumentParser:
     # The words and values stay as typed: they are judged later, so that no complaint repeats what may be a key.
     parser = _Parser(
         prog="prefect-agent",
-        usage="prefect-agent COMMAND PLATFORM [OPTIONS]",
+        usage="prefect-agent COMMAND [PLATFORM] [OPTIONS]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Protocol
 
-from chalicelib.errors import PrefectError, PrefectUnauthorized, SettingsError
+from chalicelib.errors import AgentError, PrefectUnauthorized, SettingsError
 from chalicelib.outcomes import TickReport
 from chalicelib.ports import Clock
 
@@ -23,7 +24,7 @@ BACK_OFF_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0)
 RECOVERY_SECONDS = 60.0  # as the schedule has it in the Lambda
 
 Wait = Callable[[float], bool]
-"""Returns after so many seconds, or as soon as somebody says stop, or has said so; answers whether somebody did."""
+"""Returns after so many seconds, or as soon as somebody says stop or pokes; answers whether somebody said stop."""
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LOGGER = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def _try(agent: Ticking, deadline: datetime, recovers: bool) -> TickReport | Non
         raise
     except Exception as error:
         # The next tick starts from what Prefect knows, as it would in a process of its own.
-        LOGGER.warning("Tick failed, trying again: %s", error, exc_info=not isinstance(error, PrefectError))
+        LOGGER.warning("Tick failed, trying again: %s", error, exc_info=not isinstance(error, AgentError))
         return None
     is_idle = not report.found and not report.errors
     level = logging.WARNING if report.errors else logging.DEBUG if is_idle else logging.INFO
@@ -80,30 +81,50 @@ def _try(agent: Ticking, deadline: datetime, recovers: bool) -> TickReport | Non
     return report
 
 
+class Bell:
+    """Ends the wait between two ticks: somebody says stop, or pokes. It may be rung in any thread or signal handler."""
+
+    def __init__(self) -> None:
+        # An Event may not be set in a signal handler: it waits for ever for the wait that the signal interrupted.
+        self._rings: SimpleQueue[bool] = SimpleQueue()
+
+    def stop(self) -> None:
+        """Let this wait be the last, or the next one, if none is under way."""
+        self._rings.put(True)
+
+    def poke(self) -> None:
+        """Let the next tick be now; once, however often this is said before it begins."""
+        self._rings.put(False)
+
+    def wait(self, seconds: float) -> bool:
+        """See `Wait`."""
+        with suppress(Empty):
+            stops = self._rings.get(timeout=seconds)
+            while not stops:
+                stops = self._rings.get_nowait()
+            return True
+        return False
+
+
 @contextmanager
-def stop_on_signals() -> Iterator[Wait]:
-    """SIGINT (Ctrl-C) and SIGTERM say stop to the Wait of this context, which only the main thread may enter.
+def stop_on_signals() -> Iterator[Bell]:
+    """A Bell that SIGINT (Ctrl-C) and SIGTERM ring; in a thread other than the main one no signal does.
 
     The second one of either kind ends the process where it stands.
     """
-    # An Event may not be set in a signal handler: it waits for ever for the wait that the signal interrupted.
-    signals: SimpleQueue[int] = SimpleQueue()
+    bell = Bell()
 
     def take(number: int, _frame: FrameType | None) -> None:
         for kind in _STOP_SIGNALS:
             signal.signal(kind, signal.SIG_DFL)
         # Written past the log and the stream, which the interrupted code may be in the middle of.
         os.write(2, f"{signal.Signals(number).name}: ending after this tick; once more ends at once\n".encode())
-        signals.put(number)
+        bell.stop()
 
-    def wait(seconds: float) -> bool:
-        with suppress(Empty):
-            return bool(signals.get(timeout=seconds))
-        return False
-
-    before = {kind: signal.signal(kind, take) for kind in _STOP_SIGNALS}
+    kinds = _STOP_SIGNALS if threading.current_thread() is threading.main_thread() else ()
+    before = {kind: signal.signal(kind, take) for kind in kinds}
     try:
-        yield wait
+        yield bell
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)

@@ -43,6 +43,7 @@ class CommandLine:
     def __init__(self, prefect_url: str, ecs: EcsServer, moto_url: str) -> None:
         self.environment = {
             "PATH": os.environ["PATH"],
+            "HOME": "/nonexistent",
             "AWS_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "testing",
             "AWS_SECRET_ACCESS_KEY": "testing",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from chalicelib.cli.commands import start, tick
-from chalicelib.cli.options import COMMANDS, read_command_line
+from chalicelib.cli.options import COMMANDS, PLATFORMS, REFUSED, read_command_line
 from chalicelib.errors import PrefectUnreachable, SettingsError
 from chalicelib.outcomes import Answer, TickReport
 from chalicelib.settings import SETTINGS, load_settings
@@ -24,7 +24,8 @@ CANARY = "pnu_8Qcanary"
 
 
 def prefect_agent(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    # No home of anybody's, whose config file would be read.
+    clean = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
     command = [sys.executable, "-m", "chalicelib.cli", *arguments]
     return subprocess.run(
         command, cwd=ROOT, env=clean | environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
@@ -40,10 +41,10 @@ def prefect_agent(*arguments: str, **environment: str) -> subprocess.CompletedPr
 def test_the_bare_command_and_help_show_every_command_and_option_with_examples(arguments: list[str]) -> None:
     done = prefect_agent(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
-    assert all(f"  {command} " in done.stdout for command in COMMANDS)
+    assert all(f"\n  {command} " in done.stdout for command in (*COMMANDS, *PLATFORMS))
     assert all(flag in done.stdout for setting in SETTINGS for flag in setting.flags)
-    assert "--dry-run" in done.stdout
-    assert "examples:\n  prefect-agent start ecs --api" in done.stdout
+    assert {"--dry-run", "--output"} <= set(done.stdout.split())
+    assert "examples:\n  prefect-agent start --label dev" in done.stdout
     assert "exit codes:" in done.stdout
 
 
@@ -83,6 +84,34 @@ def test_every_option_of_prefects_kubernetes_agent_is_understood() -> None:
     assert (settings.image_pull_secrets, settings.labels) == (("one", "two"), ("a",))
 
 
+def test_every_option_of_prefects_docker_agent_is_understood() -> None:
+    typed = (
+        "start docker --base-url tcp://h:2375 --no-pull --show-flow-logs --volume /b:/c --volume /a --network one "
+        "--docker-client-timeout 5 --agent-address http://localhost:8080 --label a --env A=1 --name n --max-polls 1"
+    )
+    line = read_command_line(typed.split())
+    settings = load_settings({}, {**line.flags, "platform": line.platform})
+    assert (settings.platform, settings.docker_base_url, settings.docker_pull) == ("docker", "tcp://h:2375", False)
+    assert (settings.docker_volumes, settings.docker_networks) == (("/a", "/b:/c"), ("one",))
+    assert (settings.docker_timeout_seconds, settings.show_flow_logs) == (5, True)
+    assert settings.agent_address == "http://localhost:8080"
+
+
+def test_every_option_of_prefects_local_agent_is_understood() -> None:
+    typed = "start local --import-path /b -p /a -f --no-hostname-label --label a --env A=1 --agent-address http://:8080"
+    line = read_command_line(typed.split())
+    settings = load_settings({}, {**line.flags, "platform": line.platform})
+    assert (settings.platform, settings.import_paths, settings.labels) == ("local", ("/b", "/a"), ("a",))
+    assert (settings.show_flow_logs, settings.hostname_label) == (True, False)
+
+
+def test_a_platform_that_nobody_names_is_left_to_the_environment_and_else_to_this_machine() -> None:
+    assert read_command_line(["start", "--label", "dev"]).platform == ""
+    dry_run = ("tick", "--dry-run", "--max-polls", "x")
+    assert "--max-polls" in prefect_agent(*dry_run, AGENT_PLATFORM="docker").stderr
+    assert prefect_agent(*dry_run, AGENT_PLATFORM="nomad").stderr.count("\n") == 2
+
+
 def test_short_options_mean_the_same_as_long_ones() -> None:
     pairs = [("-a", "--api"), ("-k", "--key"), ("-t", "--token"), ("-n", "--name"), ("-l", "--label"), ("-e", "--env")]
     for short, long in pairs:
@@ -101,12 +130,22 @@ def test_an_option_that_is_not_given_leaves_the_environment_alone() -> None:
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ("fly", "a command and a platform are needed"),
-        ("fly ecs", "on ECS and Kubernetes only: write start ecs, tick ecs, start kubernetes"),
-        ("start", "a command and a platform are needed; this agent"),
-        ("start --label dev", "a command and a platform are needed"),
-        ("start local", "on ECS and Kubernetes only: write start ecs, tick ecs, start kubernetes"),
-        (f"start {CANARY}", "no such command"),
+        ("fly", "no such command; there are start, tick, install, doctor, runs, health"),
+        ("fly ecs", "no such command; there are start"),
+        ("ecs start", "the command comes first, such as in: prefect-agent start ecs"),
+        ("start nomad", "start knows no such word; it may be followed by local, docker, ecs, kubernetes"),
+        ("install ecs", "install knows no such word; it may be followed by kubernetes, aws"),
+        ("install -n metrics", "write --namespace or --name"),
+        ("start docker --network a/b", '--network: "a/b" is not a network\'s name'),
+        ("start docker --volume a:b:c:d", '--volume: "a:b:c:d" is not a volume'),
+        ("start docker --base-url here", '--base-url: "here" is not a URL such as unix://'),
+        ("start --agent-address localhost:8080", "is not an address with a port such as http://localhost:8080"),
+        ("start --agent-config-id x", "--agent-config-id: agent configurations of Prefect Cloud are not read"),
+        ("start kubernetes --disable-job-deletion", "AGENT_JOB_TTL_SECONDS says how long it is kept"),
+        ("install kubernetes --mem-request 1", "--mem-request: put it into a job template"),
+        ("start local --hostname-label", "--no-hostname-label says no"),
+        ("start local --output x", "--output belongs to install"),
+        (f"start {CANARY}", "start knows no such word"),
         (f"start --kee {CANARY} ecs", "--kee is not an option; did you mean --key?"),
         (f"--kee {CANARY} start ecs", "--kee is not an option; did you mean --key?"),
         ("start ecs --lable dev", "--lable is not an option; did you mean --label?"),
@@ -146,6 +185,27 @@ def test_bad_input_is_told_before_anything_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "2 set()\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"PREFECT__BACKEND": "cloud"}, "Prefect Cloud needs an API key; set PREFECT__CLOUD__API_KEY"),
+        ({"PREFECT__USER_CONFIG_PATH": "/nonexistent/config.toml"}, "there is no file /nonexistent/config.toml"),
+        ({"PREFECT__USER_CONFIG_PATH": "/dev"}, "/dev: cannot be read"),
+        ({"AGENT_EKS_CLUSTER": "main", "AGENT_KUBECONFIG": "/config"}, "without a kubeconfig"),
+        ({"AGENT_PLATFROM": "ecs"}, "AGENT_PLATFROM: no such setting; did you mean AGENT_PLATFORM?"),
+    ],
+)
+def test_a_bad_environment_is_one_line_that_says_what_to_do(environment: dict[str, str], expected: str) -> None:
+    done = prefect_agent("start", "ecs", **environment)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert expected in done.stderr
+
+
+def test_what_prefects_agents_take_and_this_one_does_not_is_no_option_of_ours() -> None:
+    options = {flag.lstrip("-").replace("-", "_") for setting in SETTINGS for flag in setting.flags}
+    assert not options & set(REFUSED)
 
 
 # The commands

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +15,15 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from chalicelib.cli.polling import BACK_OFF_SECONDS, keep_ticking
-from chalicelib.errors import LaunchRejected, PrefectRejected, PrefectUnauthorized, PrefectUnreachable, SettingsError
+from chalicelib.cli.polling import BACK_OFF_SECONDS, keep_ticking, stop_on_signals
+from chalicelib.errors import (
+    LaunchDeferred,
+    LaunchRejected,
+    PrefectRejected,
+    PrefectUnauthorized,
+    PrefectUnreachable,
+    SettingsError,
+)
 from chalicelib.outcomes import Answer, TickReport
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -122,6 +130,18 @@ def test_what_waiting_does_not_mend_ends_it(end: Exception) -> None:
     assert len(world.deadlines) == 2
 
 
+@pytest.mark.parametrize(
+    ("trouble", "is_surprise"),
+    [(PrefectUnreachable("away"), False), (LaunchDeferred("no daemon"), False), (KeyError("surprise"), True)],
+)
+def test_only_a_surprise_is_logged_with_its_traceback(
+    trouble: Exception, is_surprise: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    World([trouble], stop_after_waits=1).keep_ticking()
+    (record,) = caplog.records
+    assert bool(record.exc_info) is is_surprise
+
+
 def test_a_misconfigured_agent_says_so(caplog: pytest.LogCaptureFixture) -> None:
     World([MISCONFIGURED], stop_after_waits=1).keep_ticking()
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
@@ -183,6 +203,21 @@ def test_a_signal_lets_the_tick_finish_and_ends_without_another(kind: signal.Sig
         assert process.stderr.readline() == f"{kind.name}: ending after this tick; once more ends at once\n"
         out, err = process.communicate("\n")
     assert (process.returncode, out, err) == (0, "tick ends\n", "")
+
+
+def test_in_a_thread_of_somebody_elses_no_signal_is_taken() -> None:
+    heard: list[bool] = []
+
+    def run() -> None:
+        with stop_on_signals() as bell:
+            bell.stop()
+            heard.append(bell.wait(60))
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert (heard, signal.getsignal(signal.SIGINT)) == ([True], before)
 
 
 def test_a_second_signal_ends_at_once() -> None:

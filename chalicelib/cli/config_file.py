@@ -1,0 +1,50 @@
+"""Prefect 1's own configuration file, `~/.prefect/config.toml`, as a layer of settings below the environment."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from chalicelib.errors import SettingsError
+from chalicelib.settings import SETTINGS, Given, Layer
+
+PATH_VARIABLE, DEFAULT_PATH = "PREFECT__USER_CONFIG_PATH", "~/.prefect/config.toml"
+
+
+def read_config_file(environment: Mapping[str, str]) -> Layer:
+    """What the file says of settings that have a name of Prefect's: `PREFECT__CLOUD__API` is `api` in `[cloud]`.
+
+    `$NAME` and `${NAME}` in a text stand for variables of the environment. Without a file at the usual place nothing is
+    said. Raises SettingsError when it cannot be read, or a file that PREFECT__USER_CONFIG_PATH names is not there.
+    """
+    named = environment.get(PATH_VARIABLE, "").strip()
+    path = Path(Template(named or DEFAULT_PATH).safe_substitute(environment)).expanduser()
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if named:
+            raise SettingsError([f"{PATH_VARIABLE}: there is no file {path}; correct the path or unset it"]) from None
+        return {}
+    except OSError as error:
+        raise SettingsError([f"{path}: cannot be read ({error.strerror}); make it readable, or name another"]) from None
+    except ValueError:
+        # Neither the text nor the parser's excerpt of it may be shown: it may be a key.
+        raise SettingsError([f"{path}: is not valid TOML; correct it, or name another by {PATH_VARIABLE}"]) from None
+    return {row.field: Given(_look_up(document, row.env, environment), f"{path} {_place(row.env)}") for row in SETTINGS}
+
+
+def _look_up(document: Any, name: str, environment: Mapping[str, str]) -> Any:
+    first, *parts = name.lower().split("__")
+    if first != "prefect" or not parts:
+        return None
+    for part in parts:
+        document = document.get(part) if isinstance(document, dict) else None
+    return Template(document).safe_substitute(environment) if isinstance(document, str) else document
+
+
+def _place(name: str) -> str:
+    *sections, key = name.lower().split("__")[1:] or [name]
+    return f"[{'.'.join(sections)}] {key}" if sections else key
