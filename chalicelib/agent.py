@@ -68,6 +68,7 @@ class Agent:
                 due = self._submit(due, last_claim, report) if goes_on else self._poll(due.unrecorded, last_claim)
         except PrefectError as error:
             report.errors.append(str(error))
+        report.add_backlog(due.runs, self.clock.now())
         if recovers:
             self.sweep.run(own.launched, report)
         return report

@@ -100,7 +100,8 @@ class Launches:
                 return Outcome(claim.run, Answer.REFUSED_FOR_NOW, reason, claim, counts=False)
             start_until = held_since + timedelta(seconds=HOLD_LIMIT_SECONDS)
             text = self.launcher.launch(request, claim.key, start_until)
-            return Outcome(claim.run, Answer.LAUNCHED, text, claim)
+            late_seconds = self._age_seconds(claim.run.start_time)
+            return Outcome(claim.run, Answer.LAUNCHED, text, claim, late_seconds=late_seconds)
         except LaunchError as error:
             return Outcome(claim.run, answer_of(error), str(error), claim, isinstance(error, LaunchForbidden))
         except Exception as error:
@@ -116,8 +117,9 @@ def adopt(run: FlowRun, claim: Claim | None, alive: Sighting) -> Outcome:
     """The outcome of a run of which something lives that an earlier claim, or this one, launched."""
     is_own = claim is not None and alive.key == claim.key
     has_begun = run.is_retry or run.begun_version > (claimed_version(alive.key, run.id) if alive.key else 0)
-    if claim is None or (has_begun and not is_own):
+    if claim is None or ((has_begun or run.job) and not is_own):
         # A container that has begun with the flow would not begin again: the run is launched when that one has ended.
+        # One of a work pool that has not begun yet begins with a run that waits, whoever holds no claim on it.
         return Outcome(
             run, Answer.REFUSED_FOR_NOW, f"An earlier {alive.text} of it has not ended yet", claim, counts=False
         )

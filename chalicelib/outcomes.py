@@ -38,7 +38,8 @@ class Outcome:
 
     `text` is the identification of the deployment (`Task arn:...`) when launched, else the reason.
     `agent_fault` says that the reason is the agent's own configuration, not this run. A refusal for now `counts`
-    towards the deadline of the run unless the reason is not the run's.
+    towards the deadline of the run unless the reason is not the run's. `late_seconds` is how long after its time this
+    launch was answered for.
     """
 
     run: FlowRun
@@ -47,6 +48,7 @@ class Outcome:
     claim: Claim | None = None
     agent_fault: bool = False
     counts: bool = True
+    late_seconds: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,10 @@ class TickReport:
     errors: list[str] = field(default_factory=list)
     agent_fault: str | None = None
     """Why nothing more may be claimed: the agent itself is misconfigured."""
+    late_seconds: list[float] = field(default_factory=list)
+    """Of each launch, how long after the run's time it was."""
+    backlog_age_seconds: float = 0.0
+    """For how long the oldest of the runs that are due and not started has been due; 0 when there is none."""
     _tried: set[tuple[str, int]] = field(default_factory=set)
 
     @property
@@ -101,9 +107,15 @@ class TickReport:
         """Count what became of some runs."""
         for outcome in outcomes:
             self.answers[outcome.answer] += 1
+            self.late_seconds += [] if outcome.late_seconds is None else [outcome.late_seconds]
             if outcome.agent_fault:
                 self.agent_fault = outcome.text
                 self.errors.append(f"This agent is misconfigured, no more is claimed: {outcome.text}")
+
+    def add_backlog(self, runs: Iterable[FlowRun], now: datetime) -> None:
+        """Note for how long these runs, which were read last and are left, have been due."""
+        ages = [(now - run.start_time).total_seconds() for run in runs]
+        self.backlog_age_seconds = max([0.0, *ages])
 
     def add_stops(self, consequences: Iterable[Consequence]) -> None:
         """Count what followed from the ends of some launches."""
