@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from chalice.app import Chalice, CloudWatchEvent, IAMAuthorizer, Response, SQSEvent
 
-from chalicelib.bootstrap import Installation, queue_name, schedule
+from chalicelib.bootstrap import Installation, queue_name, schedule, serves_api
 from chalicelib.errors import SettingsError
 from chalicelib.health import Verdict
 from chalicelib.settings import load_settings
 from chalicelib.ticks import Invocation
 
+View = Callable[[], Response]
 app = Chalice(app_name="prefect-agent")
 signed_in = IAMAuthorizer()
 
@@ -22,6 +24,11 @@ signed_in = IAMAuthorizer()
 def installation() -> Installation:
     """What this Lambda container runs, built when it is first asked for and kept while the container lives."""
     return Installation(load_settings(os.environ))
+
+
+def _route(path: str, method: str, **options: Any) -> Callable[[View], View]:
+    """A route of the API, where the stage has one: without it nothing listens."""
+    return app.route(path, methods=[method], **options) if serves_api(os.environ) else lambda view: view
 
 
 @app.schedule(schedule(os.environ))
@@ -44,21 +51,21 @@ def task_stopped(event: SQSEvent) -> dict[str, Any]:
     return installation().ticks.run_stopped(bodies, _invocation(event.context))
 
 
-@app.route("/api/health", methods=["GET"])
+@_route("/api/health", "GET")
 def health() -> Response:
     """Well or not, for anybody: 200 or 503."""
     verdict = _verdict()
     return Response({"status": verdict.status}, status_code=200 if verdict.is_healthy else 503)
 
 
-@app.route("/api/health/details", methods=["GET"], authorizer=signed_in)
+@_route("/api/health/details", "GET", authorizer=signed_in)
 def health_details() -> Response:
     """The verdict with its reason, for whoever may sign the request."""
     verdict = _verdict()
     return Response(verdict.as_dict(), status_code=200 if verdict.is_healthy else 503)
 
 
-@app.route("/api/poke", methods=["POST"], authorizer=signed_in)
+@_route("/api/poke", "POST", authorizer=signed_in)
 def poke() -> Response:
     """Ask for a tick now."""
     wakeups = installation().wakeups

@@ -70,7 +70,9 @@ class Agent:
             report.errors.append(str(error))
         report.add_backlog(due.runs, self.clock.now())
         if recovers:
-            self.sweep.run(own.launched, report)
+            # What may have been launched anew since it was read is no matter of the sweep yet.
+            tried = report.tried_ids
+            self.sweep.run([launch for launch in own.launched if launch.run_id not in tried], report)
         return report
 
     def heed_events(self, bodies: Sequence[str]) -> dict[str, int]:

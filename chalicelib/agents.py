@@ -46,11 +46,16 @@ class PlatformAgent:
         given = {name: value for name, value in arguments.items() if value is not None}
         known = {*self.aliases, *(row.field for row in SETTINGS)}
         refused = [f"{name}: {REFUSED[name]}" for name in given if name in REFUSED and name not in known]
+        if self.platform and given.get("platform", self.platform) != self.platform:
+            refused.append(f"platform: this class starts flow runs on {self.platform}: leave it out")
         if refused:
             raise SettingsError(refused)
         flags = dict(_read(self.aliases.get(name, name), value, name) for name, value in given.items())
         platform = {"platform": Given(self.platform, "platform")} if self.platform else {}
-        self.settings = load_settings(os.environ, {**flags, **platform}, read_config_file(os.environ))
+        self.settings = load_settings(os.environ, {**flags, **platform}, read_config_file(os.environ, flags))
+        if self.settings.work_pools and (self.platform or self.launcher):
+            own = "the type of a work pool is its platform, and this class has one of its own"
+            raise SettingsError([f"work_pools: {own}: use PlatformAgent, or leave out AGENT_WORK_POOLS"])
 
     @cached_property
     def agent(self) -> Agent:

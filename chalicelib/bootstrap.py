@@ -109,6 +109,11 @@ def schedule(environment: Mapping[str, str]) -> str:
     return environment.get("AGENT_SCHEDULE", DEFAULT_SCHEDULE)
 
 
+def serves_api(environment: Mapping[str, str]) -> bool:
+    """Whether the functions are deployed with the health endpoint and its API."""
+    return environment.get("AGENT_SERVES_API", "true").strip().lower() not in ("false", "0")
+
+
 def queue_name(environment: Mapping[str, str], setting: str) -> str:
     """The name of the queue of wake-ups or events: the end of its URL, as AWS makes it."""
     return environment.get(setting, DEFAULT_QUEUES[setting]).rsplit("/", 1)[-1]

@@ -103,6 +103,11 @@ class TickReport:
         """Remember that these runs were looked at, whatever comes of it."""
         self._tried.update((run.id, run.version) for run in runs)
 
+    @property
+    def tried_ids(self) -> set[str]:
+        """The runs that this tick has looked at, in whatever state."""
+        return {run_id for run_id, _ in self._tried}
+
     def add(self, outcomes: Iterable[Outcome]) -> None:
         """Count what became of some runs."""
         for outcome in outcomes:

@@ -218,6 +218,8 @@ class Settings:
         "seconds from one tick to the next, 1 to 60", default=10)
     schedule: str = _time("AGENT_SCHEDULE", form.matching(r"(rate|cron)\(.+\)", "rate(...) or cron(...)"),
         "when EventBridge ticks; read at deployment. Wake-ups fill one minute", default=DEFAULT_SCHEDULE)
+    serves_api: bool = _time("AGENT_SERVES_API", form.yes_or_no,
+        "whether there are /api/health and /api/poke; read at deployment. Without them nothing listens", default=True)
     wakeup_queue_url: str | None = _time("AGENT_WAKEUP_QUEUE_URL", form.url,
         "SQS queue of the wake-ups between two scheduled ticks", default_text="no wake-ups")
     events_queue_url: str | None = _time("AGENT_EVENTS_QUEUE_URL", form.url,

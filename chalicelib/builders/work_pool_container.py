@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from chalicelib.errors import UnsupportedRun, shorten
+from chalicelib.errors import UnsupportedRun
 from chalicelib.flow_runs import FlowRun, WorkPoolJob
 
 API_KEY = "PREFECT_API_KEY"
@@ -91,7 +91,8 @@ def split_command(text: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError:
-        raise UnsupportedRun(f"the command cannot be split: check the quotes in {shorten(text, 60)}") from None
+        # What was filled into it may be secret.
+        raise UnsupportedRun("the command cannot be split: check the quotes in it, also in what is filled in") from None
 
 
 def _job_of(run: FlowRun) -> WorkPoolJob:

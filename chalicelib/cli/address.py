@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from chalicelib.cli.polling import Ticking
 from chalicelib.errors import SettingsError
-from chalicelib.health import HealthCheck, HealthFacts, HealthLimits
+from chalicelib.health import HealthFacts, HealthLimits, Verdict, judge
 from chalicelib.outcomes import Answer, TickReport
 from chalicelib.ports import Clock
 from chalicelib.settings import Settings
@@ -31,7 +31,7 @@ FAULT_SECONDS = 15 * 60
 
 
 class Pulse:
-    """Ticks for an agent, and remembers what a HealthCheck asks: its beginning counts as the first poll."""
+    """Ticks for an agent, and remembers what a verdict asks: its beginning counts as the first poll."""
 
     def __init__(self, agent: Ticking, clock: Clock) -> None:
         self._agent, self._clock = agent, clock
@@ -63,7 +63,12 @@ def serve_address(agent: Ticking, settings: Settings, clock: Clock, poke: Callab
         return
     pulse = Pulse(agent, clock)
     limits = HealthLimits(settings.poll_age_limit_seconds, settings.backlog_age_limit_seconds)
-    server = _listen(settings.agent_address, HealthCheck(pulse, limits, clock), poke)
+
+    def examine() -> Verdict:
+        # It costs no request, so unlike the Lambda's it is not kept for the next to ask.
+        return judge(pulse.health_facts(now := clock.now()), limits, now)
+
+    server = _listen(settings.agent_address, examine, poke)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
     try:
@@ -74,10 +79,10 @@ def serve_address(agent: Ticking, settings: Settings, clock: Clock, poke: Callab
         server.server_close()
 
 
-def _listen(address: str, health: HealthCheck, poke: Callable[[], None]) -> _Server:
+def _listen(address: str, examine: Callable[[], Verdict], poke: Callable[[], None]) -> _Server:
     parts = urlsplit(address)
     try:
-        return _Server(parts.hostname or "", parts.port or 0, health, poke)
+        return _Server(parts.hostname or "", parts.port or 0, examine, poke)
     except (OSError, ValueError, OverflowError) as error:
         why = error.strerror if isinstance(error, OSError) else "ports end at 65535"
         raise SettingsError([f"--agent-address: cannot listen at {address} ({why}); choose another port"]) from None
@@ -86,8 +91,8 @@ def _listen(address: str, health: HealthCheck, poke: Callable[[], None]) -> _Ser
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, health: HealthCheck, poke: Callable[[], None]) -> None:
-        self.health, self.poke = health, poke
+    def __init__(self, host: str, port: int, examine: Callable[[], Verdict], poke: Callable[[], None]) -> None:
+        self.examine, self.poke = examine, poke
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Exchange)
 
@@ -105,7 +110,7 @@ class _Exchange(BaseHTTPRequestHandler):
         if path == "/api/poke":  # Prefect's own agent is poked so.
             self.do_POST()
         elif path == "/api/health":
-            verdict = self.server.health.verdict()
+            verdict = self.server.examine()
             self._answer(200 if verdict.is_healthy else 503, verdict.as_dict())
         else:
             self._answer(404, {"status": "there are /api/health and /api/poke"})

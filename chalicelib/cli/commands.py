@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from chalicelib.cli.address import serve_address
 from chalicelib.cli.config_file import read_config_file
-from chalicelib.cli.options import CommandLine, read_command_line
+from chalicelib.cli.options import CommandLine, check_platform, read_command_line
 from chalicelib.cli.polling import Ticking, keep_ticking, stop_on_signals
 from chalicelib.clock import SystemClock
 from chalicelib.errors import AgentError, SettingsError
@@ -42,7 +42,11 @@ def _settings(line: CommandLine) -> Settings:
     """What was typed, over the environment, over Prefect's config file; where nobody names a platform it is local."""
     named = {"install": {"": "kubernetes", "aws": ""}}.get(line.command, {}).get(line.platform, line.platform)
     usual = {"platform": Given("ecs" if line.platform == "aws" else "local", "platform")}
-    return load_settings(os.environ, {**line.flags, "platform": named}, read_config_file(os.environ), usual)
+    file = read_config_file(os.environ, line.flags)
+    settings = load_settings(os.environ, {**line.flags, "platform": named}, file, usual)
+    if not settings.work_pools:
+        check_platform(line, settings.platform)
+    return settings
 
 
 def _run(line: CommandLine, settings: Settings) -> int:
@@ -67,7 +71,8 @@ def _run(line: CommandLine, settings: Settings) -> int:
 
 
 def _look(command: str, settings: Settings) -> int:
-    """What only looks, and changes nothing."""
+    """What only looks, and changes nothing. What it finds it prints: a warning of the agent's would say it twice."""
+    show_logs("ERROR")
     if command == "doctor":
         from chalicelib.cli.doctor import run_doctor
 

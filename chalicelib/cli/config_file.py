@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -14,12 +14,15 @@ from chalicelib.settings import SETTINGS, Given, Layer
 PATH_VARIABLE, DEFAULT_PATH = "PREFECT__USER_CONFIG_PATH", "~/.prefect/config.toml"
 
 
-def read_config_file(environment: Mapping[str, str]) -> Layer:
+def read_config_file(environment: Mapping[str, str], given: Collection[str] = ()) -> Layer:
     """What the file says of settings that have a name of Prefect's: `PREFECT__CLOUD__API` is `api` in `[cloud]`.
 
     `$NAME` and `${NAME}` in a text stand for variables of the environment. Without a file at the usual place nothing is
-    said. Raises SettingsError when it cannot be read, or a file that PREFECT__USER_CONFIG_PATH names is not there.
+    said, nor where `given`, the fields that were typed, or the environment name work pools, which are Prefect 3's. Raises
+    SettingsError when it cannot be read, or a file that PREFECT__USER_CONFIG_PATH names is not there.
     """
+    if "work_pools" in given or environment.get("AGENT_WORK_POOLS", "").strip():
+        return {}
     named = environment.get(PATH_VARIABLE, "").strip()
     path = Path(Template(named or DEFAULT_PATH).safe_substitute(environment)).expanduser()
     try:

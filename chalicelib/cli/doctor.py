@@ -61,7 +61,9 @@ def _check_platform(
         alive = build_launcher(settings, credential, account, SystemClock(), True).list_alive()
         yield ok(f"Docker: the daemon answers, {len(alive)} containers of this agent run")
     else:
-        where = shutil.which("prefect")
+        from chalicelib.launchers.local import search_path
+
+        where = shutil.which("prefect", path=settings.env_vars.get("PATH") or search_path())
         yield either(
             where, f"Prefect: {where}", "Prefect: no flow can run here: install prefect where PATH leads to it"
         )

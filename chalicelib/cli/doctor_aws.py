@@ -59,7 +59,7 @@ def check_aws(settings: Settings, account: AwsAccount, pool: Document) -> Found:
     told = account.ask("sts:GetCallerIdentity")
     yield ok(f"AWS: account {told['Account']}, region {account.ecs().meta.region_name}, signed in as {told['Arn']}")
     plan = _plan(settings, account, pool)
-    yield from examine("Clusters", partial(_check_clusters, plan.clusters, account))
+    yield from examine("Clusters", partial(_check_clusters, plan.clusters, account, bool(pool)))
     yield from examine("Network", partial(check_network, plan.network, account.ask, account))
     for kind, arn in plan.roles.items():
         yield from examine(kind, partial(_check_role, kind, arn, account), f"create {arn}, or name another")
@@ -92,11 +92,12 @@ def _first(name: str, *documents: Document) -> Any:
     return next((document[name] for document in documents if document.get(name)), None)
 
 
-def _check_clusters(clusters: Sequence[str], account: AwsAccount) -> Found:
+def _check_clusters(clusters: Sequence[str], account: AwsAccount, is_of_pool: bool) -> Found:
+    where = "in the work pool, or by --cluster" if is_of_pool else "--cluster"
     found = account.ask("ecs:DescribeClusters", clusters=list(clusters))["clusters"]
     statuses = {name: row["status"] for row in found for name in (row["clusterName"], row["clusterArn"])}
     for cluster in clusters:
-        bad = f"Cluster: {cluster} is {statuses.get(cluster, 'not there')}: create it, or name another (--cluster)"
+        bad = f"Cluster: {cluster} is {statuses.get(cluster, 'not there')}: create it, or name another ({where})"
         yield either(statuses.get(cluster) == "ACTIVE", f"Cluster: {cluster} is ACTIVE", bad)
 
 

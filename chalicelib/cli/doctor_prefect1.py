@@ -60,7 +60,8 @@ def _check_labels(settings: Settings, session: Prefect1Session) -> Found:
     more = " at least" if due.total() == ROWS_LIMIT else ""
     yield ok(f"Labels: {number} due runs{more} match {_words(own)} of this agent")
     for labels in (labels for labels in due if not gets(own, labels)):
-        others = [row["name"] for row in agents if gets(row["labels"], labels)]
+        # What polled under this name is this agent before its settings were changed, or to be told apart from it.
+        others = [row["name"] for row in agents if row["name"] != settings.name and gets(row["labels"], labels)]
         yield _judge_others(own, labels, due[labels], others)
 
 
@@ -72,14 +73,14 @@ def _judge_others(own: Sequence[str], labels: Sequence[str], number: int, others
         return wrong(f"{who}, and an agent with labels never gets these: label their flow, or start one without labels")
     lacking = " ".join(f"--label {label}" for label in labels if label not in own)
     return wrong(
-        f"{who} that this agent lacks, and no agent that polls has: give {lacking}, or change the flow's labels"
+        f"{who} that this agent lacks, and no other agent that polls has: give {lacking}, or change the flow's labels"
     )
 
 
 def _check_name(settings: Settings, agents: Sequence[Document]) -> Found:
-    name, own = settings.name, list(settings.labels)
-    for row in (row for row in agents if row["name"] == name and row["labels"] != own):
-        yield warn(f"Name: an agent {name} with {_words(row['labels'])} polls too: two of one name mix up their claims")
+    name, own = settings.name, tuple(sorted(settings.labels))
+    for labels in sorted({tuple(sorted(row["labels"])) for row in agents if row["name"] == name} - {own}):
+        yield warn(f"Name: an agent {name} with {_words(labels)} polls too: two of one name mix up their claims")
 
 
 def _words(labels: Sequence[str]) -> str:

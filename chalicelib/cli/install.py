@@ -31,27 +31,34 @@ Then `make deploy STAGE=dev` makes all that it needs, and docs/deploy.md explain
 
 
 def install(platform: str, own: Mapping[str, Any], settings: Settings) -> None:
-    """Print what the platform needs, or write it into files of the directory `own["output"]`, and print their names.
+    """Print what the platform needs, or write it into a file in the directory `own["output"]`, and print its name.
 
-    Raises SettingsError when they cannot be written, or a setting does not fit.
+    Raises SettingsError when it cannot be written, or a setting does not fit.
     """
     if platform == "aws":
-        files = {"stage.json": render_stage(settings)}
-        print(_AWS_ADVICE, end="", file=sys.stderr)
+        name, text = "stage.json", render_stage(settings)
     else:
         image = own.get("image", "prefect-agent:latest")
-        files = {"agent.yaml": render_install(settings, image, own.get("rbac", False), own.get("access_only", False))}
-    if "output" not in own:
-        print("".join(files.values()), end="")
-        return
-    for path, text in ((Path(own["output"]) / name, text) for name, text in files.items()):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)  # It may hold the key.
-            path.write_text(text)
-        except OSError as error:
-            raise SettingsError([f"--output: {path} cannot be written ({error.strerror}); name another"]) from None
-        print(path)
+        name = "agent.yaml"
+        text = render_install(settings, image, own.get("rbac", False), own.get("access_only", False))
+    if "output" in own:
+        _write(Path(own["output"]) / name, text)
+    else:
+        print(text, end="")
+    if platform == "aws":
+        print(_AWS_ADVICE, end="", file=sys.stderr)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # It may hold the key.
+        path.touch(mode=0o600)
+        path.chmod(0o600)
+        path.write_text(text)
+    except OSError as error:
+        raise SettingsError([f"--output: {path} cannot be written ({error.strerror}); name another"]) from None
+    print(path)
 
 
 def render_stage(settings: Settings) -> str:
@@ -107,7 +114,8 @@ def render_install(settings: Settings, image: str, grants_access: bool, access_o
 
 def environment_of(settings: Settings) -> dict[str, str]:
     """The variables that make these settings again, those that are no default; without the secret ones."""
-    shown = [setting for setting in SETTINGS if not setting.secret and setting.field not in OF_THIS_MACHINE]
+    hidden = OF_THIS_MACHINE | ({"backend"} if settings.work_pools else set())
+    shown = [setting for setting in SETTINGS if not setting.secret and setting.field not in hidden]
     values = [(setting, getattr(settings, setting.field)) for setting in shown]
     names = _names(settings)
     found = {names[row.field]: _text(row, value) for row, value in values if value != row.default}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, NamedTuple, NoReturn
@@ -137,11 +137,25 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
     for name in own:
         if command not in OWN_OPTIONS[name].commands:
             parser.error(f"--{name.replace('_', '-')} belongs to {' and '.join(OWN_OPTIONS[name].commands)}")
+    if problem := _contradiction(command, platform, flags, own):
+        parser.error(problem)
     if command == "install" and any(word[:2] == "-n" for word in arguments):
         parser.error(
             "-n is the namespace for Prefect's own install and the name elsewhere: write --namespace or --name"
         )
     return CommandLine(command, platform, flags, own)
+
+
+def _contradiction(command: str, platform: str, flags: Collection[str], own: Collection[str]) -> str:
+    """What of two things that were typed cannot both be meant; "" when all can."""
+    if command == "install":
+        for name in (name for name in ("rbac", "access_only", "image") if name in own and platform == "aws"):
+            return f"--{name.replace('_', '-')} belongs to install kubernetes: leave it out"
+        both = {"rbac", "access_only"} <= set(own)
+        return "--rbac is for the agent in the cluster, --access-only for the Lambda: give one of them" if both else ""
+    if "work_pools" in flags:
+        return f"{platform}: the type of a work pool is its platform: leave this word out" if platform else ""
+    return ""
 
 
 def _unknown(words: Sequence[str]) -> str:
@@ -154,6 +168,23 @@ def _unknown(words: Sequence[str]) -> str:
     known = [flag for setting in SETTINGS for flag in setting.flags]
     known += [f"--{name.replace('_', '-')}" for name in OWN_OPTIONS]
     return f"{options[0]} is not an option; {did_you_mean(options[0], known)}"
+
+
+def check_platform(line: CommandLine, platform: str) -> None:
+    """Raises SettingsError for options of another platform than the one that is meant, such as one that was forgotten.
+
+    For an agent of one platform only: one of work pools may need the options of all.
+    """
+    if line.command in ("install", "health"):
+        return
+    problems = []
+    for row in (row for row in SETTINGS if row.field in line.flags):
+        owners = ("local", "docker") if row.field == "show_flow_logs" else (row.topic.lower(),)
+        if set(owners) <= set(PLATFORMS) and platform not in owners:
+            advice = f"write `prefect-agent {line.command} {owners[0]}`, or leave it out"
+            problems.append(f"{row.flags[0]}: belongs to {owners[0]}, and the platform here is {platform}: {advice}")
+    if problems:
+        raise SettingsError(problems)
 
 
 class _Parser(argparse.ArgumentParser):

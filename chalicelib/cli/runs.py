@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from chalicelib.bootstrap import build_agent, build_credential, build_prefect1, build_prefect3
 from chalicelib.clock import SystemClock
 from chalicelib.credentials import Credential
-from chalicelib.errors import LaunchError, shorten
+from chalicelib.errors import LaunchError, PrefectRejected, shorten
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.work_pools import KINDS
 from chalicelib.prefect_api.prefect1_recent import launch_text, recent_claims
@@ -61,6 +61,8 @@ def _of_work_pools(settings: Settings, credential: Credential) -> Iterator[Recen
     now = datetime.now(UTC)
     pools = client.filter("work_pools", {"work_pools": {"name": {"any_": list(settings.work_pools)}}})
     kinds = {pool["name"]: KINDS.get(pool["type"], "") for pool in pools}
+    if missing := [name for name in settings.work_pools if name not in kinds]:
+        raise PrefectRejected(f"Work pool {', '.join(missing)}: not there: correct --work-pool")
     ended = {"state": {"type": {"any_": FINAL}}, "end_time": {"after_": (now - RECENT).isoformat()}}
     rows = [*client.filter_all("flow_runs", open_runs(kinds)), *client.filter_all("flow_runs", in_pools(kinds, ended))]
     for row in (row for row in rows if row["infrastructure_pid"] or is_own_claim(row["state"], settings.name)):

@@ -43,7 +43,7 @@ class EcsLauncher(EcsTasks):
         self._builder = builder
         self._pace = pace
         self._clock = clock
-        self._definitions = TaskDefinitions(clients.ecs)
+        self._definitions = TaskDefinitions(clients.ecs, settings.agent_name)
 
     def room(self, seconds: float) -> int:
         """How many launches fit into so many seconds."""

@@ -25,7 +25,7 @@ class RunConfigTasks:
         self._clients = clients
         self._defaults = defaults
         self._templates = templates
-        self._definitions = TaskDefinitions(clients.ecs)
+        self._definitions = TaskDefinitions(clients.ecs, defaults.agent_name)
 
     def build(self, run: FlowRun) -> EcsLaunch:
         """The launch request of `run`: pure, but for its template, the definition it names and the default VPC."""

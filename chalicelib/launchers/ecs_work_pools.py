@@ -21,7 +21,7 @@ class WorkPoolTasks:
         self.clusters: set[str] = set()
         self._clients = clients
         self._defaults = defaults
-        self._definitions = TaskDefinitions(clients.ecs)
+        self._definitions = TaskDefinitions(clients.ecs, defaults.agent_name)
         self._subnets: dict[str, list[str]] = {}
 
     def build(self, run: FlowRun) -> EcsLaunch:

@@ -100,7 +100,7 @@ class LocalLauncher:
         return earlier.text
 
     def _start(self, request: ProcessLaunch, key: str) -> str:
-        path = request.environment.get("PATH") or _search_path()
+        path = request.environment.get("PATH") or search_path()
         command = [*SHIM, _find_executable(request, path), *request.command[1:]]
         own = {"PATH": path, **request.environment, **marks(request.run_id, key, self.agent_name)}
         record = self.directory / f"{request.run_id}.{key}"
@@ -201,7 +201,7 @@ class LocalLauncher:
         end(int(found[1]), sighting.run_id, self.grace_seconds)
 
 
-def _search_path() -> str:
+def search_path() -> str:
     """The PATH of flow runs: this one's, after this Python's own directory when Prefect is installed there."""
     own, inherited = Path(sys.executable).parent, os.environ.get("PATH", os.defpath)
     return f"{own}{os.pathsep}{inherited}" if (own / "prefect").exists() else inherited

@@ -8,16 +8,18 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from chalicelib.builders.ecs_launch import AGENT_TAG, tag_text
 from chalicelib.errors import LaunchForbidden, LaunchRejected, UnsupportedRun
 from chalicelib.flow_runs import Document
 from chalicelib.launchers.aws_answers import DefinitionGone, answers
 
 
 class TaskDefinitions:
-    """Finds, registers and describes task definitions; safe to share between threads."""
+    """Finds, registers and describes task definitions of an agent; safe to share between threads."""
 
-    def __init__(self, ecs_client: Callable[[], Any]) -> None:
+    def __init__(self, ecs_client: Callable[[], Any], agent_name: str) -> None:
         self._ecs = ecs_client
+        self._tag = {"key": AGENT_TAG, "value": tag_text(agent_name)}
         self._family_locks: dict[str, threading.Lock] = {}
         self._arns: dict[str, str] = {}
         self._described: dict[str, Document] = {}
@@ -70,5 +72,9 @@ class TaskDefinitions:
 
     def _register(self, definition: Document) -> Document:
         with answers(f"RegisterTaskDefinition of {definition['family']}"):
-            registered: Document = self._ecs().register_task_definition(**definition)["taskDefinition"]
+            # By this tag whoever takes the agent away finds what it has left.
+            tags = [*(each for each in definition.get("tags") or () if each["key"] != AGENT_TAG), self._tag]
+            registered: Document = self._ecs().register_task_definition(**{**definition, "tags": tags})[
+                "taskDefinition"
+            ]
             return registered

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -18,6 +18,10 @@ Answered = TypeVar("Answered")
 
 KINDS = {"ecs": "Task", "kubernetes": "Job", "process": "Process"}
 """The first word of what a launcher calls a launch, by the type of its work pools."""
+
+
+KNOWN_RUNS = 100_000
+"""Of how many runs it is remembered where they belong, some 20 MB; then it is asked anew."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class WorkPoolLauncher:
         self._makers = makers
         self._present_types = present_types
         self._made: dict[str, Launcher] = {}
+        self._types: dict[str, str] = {}
 
     @property
     def place(self) -> Place:
@@ -56,6 +61,7 @@ class WorkPoolLauncher:
         if pool_type not in self._makers:
             known = ", ".join(sorted(self._makers))
             raise UnsupportedRun(f"work pool {pool.get('name')} is of type {pool_type}; this agent serves {known}")
+        self._learn(run.id, pool_type)
         try:
             return PoolLaunch(pool_type, self._launcher(pool_type).build(run))
         except SettingsError as error:
@@ -72,9 +78,10 @@ class WorkPoolLauncher:
         return self._launcher(request.pool_type).launch(request.request, key, start_until)
 
     def find_alive(self, run_id: str) -> Sighting | None:
-        """See the port; all platforms are asked, as the run's pool may have been of another type."""
-        found = (sighting for sightings in self._ask(lambda each: [each.find_alive(run_id)]) for sighting in sightings)
-        return next((sighting for sighting in found if sighting), None)
+        """See the port; of a run that nothing is known of all platforms are asked."""
+        known = self._types.get(run_id)
+        answers = self._ask(lambda each: each.find_alive(run_id), [known] if known else self._makers)
+        return next((sighting for sighting in answers if sighting), None)
 
     def look_at(self, texts: Sequence[str]) -> list[Sighting]:
         """See the port; what a platform cannot be asked about has that for its trouble, unless none can be asked."""
@@ -83,10 +90,13 @@ class WorkPoolLauncher:
         asked = [(pool_type, own) for pool_type in self._makers if (own := _of_type(pool_type, texts))]
         for pool_type, own in asked:
             try:
-                seen += self._launcher(pool_type).look_at(own)
+                found = self._launcher(pool_type).look_at(own)
             except (LaunchError, SettingsError) as error:
                 troubles.append(LaunchUnknown(str(error)))
-                seen += [Sighting("", None, text, trouble=str(error)) for text in own]
+                found = [Sighting("", None, text, trouble=str(error)) for text in own]
+            for sighting in found:
+                self._learn(sighting.run_id, pool_type)
+            seen += found
         if troubles and len(troubles) == len(asked):
             raise troubles[0]
         return seen
@@ -108,9 +118,16 @@ class WorkPoolLauncher:
             self._made[pool_type] = self._makers[pool_type]()
         return self._made[pool_type]
 
-    def _ask(self, ask: Callable[[Launcher], Answered]) -> Iterator[Answered]:
-        """The answers of all platforms in use; one that the settings do not suffice for has launched nothing either."""
-        for pool_type in (each for each in self._makers if each in self._made or each in self._present_types()):
+    def _learn(self, run_id: str, pool_type: str) -> None:
+        """Remember where a run belongs, so that no other platform's trouble is its own."""
+        if len(self._types) >= KNOWN_RUNS:
+            self._types.clear()
+        self._types[run_id] = pool_type
+
+    def _ask(self, ask: Callable[[Launcher], Answered], types: Iterable[str] = ()) -> Iterator[Answered]:
+        """The answers of platforms in use; one that the settings do not suffice for has launched nothing either."""
+        in_use = (each for each in types or self._makers if each in self._made or each in self._present_types())
+        for pool_type in in_use:
             try:
                 yield ask(self._launcher(pool_type))
             except SettingsError as error:

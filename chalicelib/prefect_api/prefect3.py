@@ -21,7 +21,7 @@ from chalicelib.ports import Clock
 from chalicelib.prefect_api import prefect3_launches as launches
 from chalicelib.prefect_api import prefect3_states as states
 from chalicelib.prefect_api.prefect3_client import BULK_LIMIT, Prefect3Client, Proposal
-from chalicelib.prefect_api.prefect3_health import read_fault, read_health
+from chalicelib.prefect_api.prefect3_health import read_faults, read_health
 from chalicelib.prefect_api.prefect3_pools import PoolReader, WorkPools, has_lost_deployment
 from chalicelib.prefect_api.prefect3_records import RunRecords
 from chalicelib.sightings import Consequence, Launched, Own, Sighting, consequence_of
@@ -32,7 +32,7 @@ HEARTBEAT_SECONDS = 60
 """What the server is told of how often it hears from us: a worker is shown offline after three times that."""
 
 FAULT_PAUSE_SECONDS = 120
-"""How long after a fault of its own the agent claims nothing: one run in two minutes shows whether it is in order."""
+"""How long after its own fault nothing of a pool is claimed: one run in two minutes shows whether it is in order."""
 
 
 class Prefect3API:
@@ -68,7 +68,9 @@ class Prefect3API:
         if outcomes:
             self.records.record(outcomes)
         due = self.reader.poll(before)
-        return self.reader.complete(due, self.reader.read_pools()) if due and not self._pauses() else []
+        paused = self._read_paused_pools() if due else set()
+        due = [(pool, row) for pool, row in due if pool not in paused]
+        return self.reader.complete(due, self.reader.read_pools()) if due else []
 
     def claim(self, runs: Sequence[FlowRun], place: Place) -> list[Claim]:
         """See the port. A claim whose reply was lost is told by its transition id when it is sent again."""
@@ -171,13 +173,12 @@ class Prefect3API:
 
         self.client.some_of(cancel, runs, "A flow run without its deployment is not cancelled")
 
-    def _pauses(self) -> bool:
-        """Whether a fault of the agent's own is too fresh to claim anything."""
-        since = self.clock.now() - timedelta(seconds=FAULT_PAUSE_SECONDS)
-        fault = read_fault(self.client, self.pools, since)
-        if fault:
-            LOGGER.error("Nothing is claimed for now, because of: %s", states.message_of(fault))
-        return fault is not None
+    def _read_paused_pools(self) -> set[str]:
+        """The pools in which a fault of the agent's own is too fresh to claim anything."""
+        faults = read_faults(self.client, self.pools, self.clock.now() - timedelta(seconds=FAULT_PAUSE_SECONDS))
+        for pool, reason in faults.items():
+            LOGGER.error("Nothing of work pool %s is claimed for now, because of: %s", pool, reason)
+        return set(faults)
 
     def _beat(self, pools: Sequence[str]) -> None:
         body = {"name": self.pools.agent_name, "heartbeat_interval_seconds": HEARTBEAT_SECONDS}

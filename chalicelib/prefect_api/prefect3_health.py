@@ -25,19 +25,23 @@ def read_health(client: Prefect3Client, own: WorkPools, pools: Mapping[str, Docu
         for row in _read_of_pools(client, list(pools), "workers")
         if row["name"] == own.agent_name
     ]
-    fault = read_fault(client, own, now - timedelta(seconds=AGENT_FAULT_SECONDS))
+    faults = read_faults(client, own, now - timedelta(seconds=AGENT_FAULT_SECONDS))
     return HealthFacts(
         last_polled=max((beat for beat in beats if beat), default=None),
         oldest_due=_read_oldest_due(client, own, pools, now),
-        agent_fault=states.message_of(fault) if fault else None,
+        agent_fault=next(iter(faults.values()), None),
     )
 
 
-def read_fault(client: Prefect3Client, own: WorkPools, since: datetime) -> Document | None:
-    """The state of the latest run that crashed by this agent's own fault. Raises PrefectError."""
+def read_faults(client: Prefect3Client, own: WorkPools, since: datetime) -> dict[str, str]:
+    """The pools of which runs crashed by this agent's own fault, latest first, with that fault. Raises PrefectError."""
     crashed = {"state": {"name": {"any_": [states.MISCONFIGURED]}}, "end_time": {"after_": since.isoformat()}}
-    rows = client.filter("flow_runs", {**in_pools(own.names, crashed), "sort": "END_TIME_DESC"}, limit=20)
-    return next((row["state"] for row in rows if states.read_notes(row["state"]).get("agent") == own.agent_name), None)
+    rows = client.filter("flow_runs", {**in_pools(own.names, crashed), "sort": "END_TIME_DESC"})
+    faults: dict[str, str] = {}
+    for row in rows:
+        if states.read_notes(row["state"]).get("agent") == own.agent_name:
+            faults.setdefault(row["work_pool_name"], states.message_of(row["state"]))
+    return faults
 
 
 def _read_oldest_due(

@@ -19,8 +19,8 @@ from chalicelib.prefect_api.prefect3_states import NOTED_NAMES, read_time
 
 LOGGER = logging.getLogger(__name__)
 
-POLL_LIMIT = 100
-"""How many due runs are read of each pool at once: what two bulks claim."""
+POLL_LIMIT = 200
+"""How many due runs are read of each pool at once: the most that a server gives, so that few can hide the others."""
 
 UNCLAIMED_NAMES = frozenset({"Scheduled", "Late", "AwaitingConcurrencySlot"})
 """States that a run is in before anybody has launched it, unless it has an infrastructure pid."""

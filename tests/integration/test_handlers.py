@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import boto3
 import pytest
@@ -205,3 +208,16 @@ def test_poke_without_a_queue_says_so(lambdas: Lambdas) -> None:
     status, body = lambdas.post("/api/poke")
     assert status == 409
     assert "AGENT_WAKEUP_QUEUE_URL" in body["reason"]
+
+
+def test_a_stage_without_an_api_has_no_route() -> None:
+    code = "import app; print(sorted(app.app.routes))"
+    shown = {}
+    for serves in ("false", "true"):
+        environment = {"PATH": "", "AGENT_SERVES_API": serves, "AWS_DEFAULT_REGION": "us-east-1"}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, check=True
+        )
+        shown[serves] = done.stdout.strip()
+    assert shown == {"false": "[]", "true": "['/api/health', '/api/health/details', '/api/poke']"}

@@ -12,6 +12,7 @@ import pytest
 from chalicelib.cli.doctor import run_doctor
 from chalicelib.cli.health import run_health
 from chalicelib.cli.runs import run_runs
+from chalicelib.errors import PrefectRejected
 from chalicelib.settings import Settings, load_settings
 from tests.doubles.prefect1 import Prefect1Server
 from tests.prefect3.server import TEMPLATE, Prefect3Server
@@ -145,6 +146,11 @@ def test_runs_of_the_pool_are_shown_without_a_sign_of_life(doctor: Doctor) -> No
     assert "  Process elsewhere:36  " in lines[1]
     assert doctor.server.workers(pool) == []
     assert doctor.server.state(waiting)["type"] == "SCHEDULED"
+
+
+def test_runs_of_a_pool_that_is_not_there_are_an_error(doctor: Doctor) -> None:
+    with pytest.raises(PrefectRejected, match="Work pool missing: not there"):
+        doctor.runs("missing")
 
 
 def test_health_is_that_of_this_agents_heartbeat(doctor: Doctor, capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,16 +118,11 @@ def test_an_official_workers_claim_that_is_cancelled_before_its_launch_is_left_t
     assert world.server.state(run_id)["type"] == "CANCELLING"
 
 
-def test_an_official_workers_flow_that_does_not_cancel_in_its_grace_is_stopped_too(world: PoolWorld) -> None:
+def test_an_official_workers_flow_that_is_cancelled_is_left_to_that_worker(world: PoolWorld) -> None:
     run_id, arn = world.run_officially()
     cancel(world, run_id)
-    world.tick_again(50)
-    assert not world.is_to_stop(arn)
-    world.tick_again(20)
-    assert world.is_to_stop(arn)
-    world.end_what_is_to_stop()
-    world.tick_again(60)
-    assert world.server.state(run_id)["type"] == "CANCELLED"
+    world.tick_again(50, 20, 100)
+    assert (world.server.state(run_id)["type"], world.is_to_stop(arn)) == ("CANCELLING", False)
 
 
 def test_a_cancelled_run_is_not_launched_again_though_its_machine_was_taken_away(world: PoolWorld) -> None:

@@ -32,7 +32,7 @@ def cut_ticks(world: PoolWorld, make_due: Callable[[], str]) -> list[str]:
     """The runs that were due in ticks of which each was cut an effect later, until one was not; two rounds later."""
     run_ids = [make_due()]
     for at in range(MOST_EFFECTS):
-        if world.server.state(run_ids[-1])["type"] != "SCHEDULED":
+        if world.server.state(run_ids[-1])["name"] not in ("Scheduled", "Late", "AwaitingRetry"):
             run_ids.append(make_due())
         if world.tick(Cut(at)) is not None:
             break
@@ -43,11 +43,11 @@ def cut_ticks(world: PoolWorld, make_due: Callable[[], str]) -> list[str]:
     return run_ids
 
 
-def launch_many(world: PoolWorld) -> list[tuple[str, str]]:
+def launch_many(world: PoolWorld, count: int = MOST_EFFECTS) -> list[tuple[str, str]]:
     """Runs that were launched, each with its task."""
-    run_ids = [world.add_run() for _ in range(MOST_EFFECTS)]
+    run_ids = [world.add_run() for _ in range(count)]
     world.tick()
-    return [(run_id, *world.living_tasks(run_id)) for run_id in run_ids]
+    return [(run_id, arn) for run_id in run_ids for arn in world.living_tasks(run_id)]
 
 
 def test_fresh_runs_are_launched_once_wherever_the_tick_is_cut(world: PoolWorld) -> None:
@@ -70,8 +70,9 @@ def test_runs_that_were_launched_before_have_one_task_wherever_the_tick_is_cut(
 
     for run_id in cut_ticks(world, make_due):
         if is_alive:
-            assert (world.server.state(run_id)["type"], len(world.living_tasks(run_id))) == ("PENDING", 1)
-            assert len(world.tasks_of(run_id)) == 1
+            # It waits for the task that lives, which will run it.
+            assert world.server.state(run_id)["name"] == "AwaitingCapacity"
+            assert (len(world.living_tasks(run_id)), len(world.tasks_of(run_id))) == (1, 1)
         else:
             assert_launched_once(world, run_id, tasks=2)
 
@@ -80,7 +81,7 @@ def test_runs_that_were_launched_before_have_one_task_wherever_the_tick_is_cut(
 def test_a_launch_that_could_not_start_has_one_consequence_wherever_the_hearing_of_it_is_cut(
     world: PoolWorld, is_passing: bool
 ) -> None:
-    launched = launch_many(world)
+    launched = launch_many(world, 28)
     for _, arn in launched:
         world.ecs.stop(arn, **(NO_ROOM if is_passing else NO_IMAGE))
     events = {event["detail"]["taskArn"]: event for event in world.stop_events()}

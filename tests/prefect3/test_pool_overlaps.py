@@ -84,7 +84,9 @@ def official_worker(world: PoolWorld, home: Path) -> Iterator[subprocess.Popen[b
 def test_a_tick_beside_the_official_worker_launches_each_run_once(world: PoolWorld, tmp_path: Path) -> None:
     world.add_pool()
     with official_worker(world, tmp_path):
+        world.server.update_pool(world.pool, is_paused=True)
         run_ids = [world.add_run() for _ in range(RUNS)]
+        world.server.update_pool(world.pool, is_paused=False)
         world.tick()
         give_up = time.monotonic() + PATIENCE_SECONDS
         while any(world.server.run(run_id)["infrastructure_pid"] is None for run_id in run_ids):

@@ -209,3 +209,33 @@ def test_an_official_workers_run_of_hours_ago_is_left_alone_where_its_task_canno
     world.server.update_run(run_id, infrastructure_pid=pid.format(arn=arn))
     world.tick_again(HOURS)
     assert world.server.state(run_id)["type"] == "RUNNING"
+
+
+# scheduled again
+
+
+def schedule_again(world: PoolWorld) -> tuple[str, str]:
+    """A run that somebody scheduled again while its task was on its way, looked at by a tick, and that task."""
+    run_id, arn = world.launch()
+    world.server.set_state(run_id, "SCHEDULED", "AwaitingRetry")
+    world.tick_again(20)
+    assert (world.server.state(run_id)["name"], world.living_tasks(run_id)) == ("AwaitingCapacity", [arn])
+    return run_id, arn
+
+
+def test_a_run_that_is_scheduled_again_while_its_task_is_on_its_way_is_run_by_that_task(world: PoolWorld) -> None:
+    run_id, arn = schedule_again(world)
+    world.begin(run_id, arn)
+    world.tick_again(100)
+    assert (world.server.state(run_id)["type"], len(world.tasks_of(run_id))) == ("RUNNING", 1)
+    world.ecs.stop(arn, exit_code=1)
+    assert world.hear(*world.stop_events()) == {"failed": 1}
+    assert_crashed_with(world, run_id, arn, "exit code 1")
+
+
+def test_a_run_that_is_scheduled_again_is_launched_once_its_task_has_ended(world: PoolWorld) -> None:
+    run_id, arn = schedule_again(world)
+    world.ecs.stop(arn, exit_code=1)
+    assert changes(world.hear(*world.stop_events())) == {}
+    world.tick_again(20)
+    assert_launched_once(world, run_id, tasks=2)

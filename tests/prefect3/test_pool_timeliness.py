@@ -47,7 +47,7 @@ def test_nothing_due_is_left_unclaimed_for_as_long_as_the_server_calls_late(worl
     world.settings["AGENT_LEAD_SECONDS"] = lead
     run_ids = [world.add_run(in_seconds=each) for each in range(3, 33, 2)]
     due = {run_id: datetime.fromisoformat(world.server.run(run_id)["expected_start_time"]) for run_id in run_ids}
-    waiting = {run_id: 0.0 for run_id in run_ids}
+    waiting = dict.fromkeys(run_ids, 0.0)
     begun = world.clock.now()
     for number in range(5):
         # Ticks come every ten seconds, whether the last one was short or long.

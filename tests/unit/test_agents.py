@@ -165,3 +165,11 @@ def test_what_prefects_agents_take_and_these_do_not_says_what_to_do(
     (problem,) = problems(kind, **{name: "x"})
     assert problem.startswith(f"{name}: ")
     assert advice in problem
+
+
+def test_an_agent_of_one_platform_serves_no_work_pools_and_no_other_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert PlatformAgent(work_pools=["nightly"]).settings.work_pools == ("nightly",)
+    assert problems(DockerAgent, platform="ecs") == ("platform: this class starts flow runs on docker: leave it out",)
+    monkeypatch.setenv("AGENT_WORK_POOLS", "nightly")
+    (problem,) = problems(ECSAgent)
+    assert problem.startswith("work_pools: the type of a work pool is its platform")

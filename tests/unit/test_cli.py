@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from chalicelib.cli.commands import start, tick
-from chalicelib.cli.options import COMMANDS, PLATFORMS, REFUSED, read_command_line
+from chalicelib.cli.options import COMMANDS, PLATFORMS, REFUSED, check_platform, read_command_line
 from chalicelib.errors import PrefectUnreachable, SettingsError
 from chalicelib.outcomes import Answer, TickReport
 from chalicelib.settings import SETTINGS, load_settings
@@ -266,3 +266,59 @@ def test_start_ends_on_settings_that_turn_out_wrong() -> None:
     agent = ScriptedAgent(SettingsError(["AGENT_CLUSTER: no such cluster"]))
     with pytest.raises(SettingsError, match="no such cluster"):
         start(agent, load_settings({}))
+
+
+# Contradictions
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [
+        ("start ecs --work-pool nightly", "ecs: the type of a work pool is its platform"),
+        (
+            "start --cluster flows",
+            "--cluster: belongs to ecs, and the platform here is local: write `prefect-agent start ecs`",
+        ),
+        ("tick docker --namespace flows", "--namespace: belongs to kubernetes"),
+        ("doctor ecs --show-flow-logs", "--show-flow-logs: belongs to local"),
+        ("install aws --rbac", "--rbac belongs to install kubernetes"),
+        ("install --rbac --access-only", "give one of them"),
+    ],
+)
+def test_what_contradicts_itself_is_one_line_that_says_what_to_do(typed: str, problem: str) -> None:
+    done = prefect_agent(*typed.split())
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert problem in done.stderr
+
+
+def test_options_of_several_platforms_are_fine_where_work_pools_may_need_them_all() -> None:
+    line = read_command_line(["install", "kubernetes", "--work-pool", "nightly", "--cluster", "flows"])
+    assert (line.platform, line.flags["work_pools"]) == ("kubernetes", ["nightly"])
+    typed = (
+        "tick",
+        "--work-pool",
+        "nightly",
+        "--cluster",
+        "flows",
+        "--namespace",
+        "flows",
+        "--api",
+        "http://127.0.0.1:1",
+    )
+    assert prefect_agent(*typed).returncode == 1
+
+
+def test_both_platforms_that_show_flow_logs_take_the_option() -> None:
+    for platform in ("local", "docker"):
+        check_platform(read_command_line(["start", platform, "--show-flow-logs"]), platform)
+    with pytest.raises(SettingsError):
+        check_platform(read_command_line(["start", "ecs", "--show-flow-logs"]), "ecs")
+
+
+# What only looks
+
+
+def test_health_says_what_is_wrong_once() -> None:
+    done = prefect_agent("health", "--api", "http://127.0.0.1:1")
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (1, "", 1)
+    assert done.stdout.startswith("unhealthy: http://127.0.0.1:1")

@@ -64,6 +64,12 @@ def test_the_file_of_prefect_1_says_nothing_of_work_pools(tmp_path: Path) -> Non
     assert (settings.labels, settings.name) == ((), "agent")
 
 
+def test_where_work_pools_are_served_it_is_not_even_looked_at(tmp_path: Path) -> None:
+    unreadable = {"PREFECT__USER_CONFIG_PATH": str(tmp_path)}
+    assert read_config_file(unreadable, ["work_pools"]) == {}
+    assert read_config_file({**unreadable, "AGENT_WORK_POOLS": "nightly"}) == {}
+
+
 def test_without_a_file_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert read_config_file({}) == {}

@@ -169,6 +169,18 @@ def test_due_runs_that_another_agent_serves_are_fine(prefect: Prefect1Server) ->
     assert any("which agent other serves" in finding.text for finding in findings)
 
 
+def test_what_this_agent_itself_polled_with_before_its_labels_changed_serves_nothing_now(
+    prefect: Prefect1Server,
+) -> None:
+    prefect.add_flow_run(labels=["dev"])
+    for _ in range(2):
+        poll(prefect, "dev", name="lambda")
+    name, labels = not_fine(look(prefect.url, PREFECT__CLOUD__AGENT__LABELS='["devv"]'))
+    assert (name.level, labels.level) == ("warn", "wrong")
+    assert "an agent lambda with labels dev polls too" in name.text
+    assert "give --label dev" in labels.text
+
+
 def test_runs_without_labels_are_not_for_an_agent_with_some(prefect: Prefect1Server) -> None:
     prefect.add_flow_run()
     (finding,) = not_fine(look(prefect.url, PREFECT__CLOUD__AGENT__LABELS='["dev"]'))

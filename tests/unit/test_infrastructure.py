@@ -149,8 +149,15 @@ def test_roles_are_passed_to_tasks_alone_by_those_that_launch(role: str) -> None
 
 
 @pytest.mark.parametrize("role", ["ApiRole", "TaskStoppedRole"])
-def test_who_does_not_launch_passes_no_role_and_reads_neither_network_nor_templates(role: str) -> None:
-    assert [action for action in own_actions(role) if action.split(":")[0] in ("iam", "ec2", "s3")] == []
+def test_who_does_not_launch_passes_no_role_and_reads_no_network(role: str) -> None:
+    assert [action for action in own_actions(role) if action.split(":")[0] in ("iam", "ec2")] == []
+
+
+def test_templates_are_read_by_whoever_builds_the_agent_and_not_by_the_api() -> None:
+    readers = {
+        role for role in ("TickRole", "WakeRole", "TaskStoppedRole", "ApiRole") if "s3:GetObject" in own_actions(role)
+    }
+    assert readers == {"TickRole", "WakeRole", "TaskStoppedRole"}
 
 
 @pytest.mark.parametrize("action", ["ecs:DescribeTasks", "ecs:ListTasks", "ecs:RunTask", "ecs:StopTask"])

@@ -167,8 +167,10 @@ def test_an_agent_of_work_pools_gets_its_settings_by_prefect_3s_names(capsys: py
 def test_output_writes_what_would_be_printed_for_its_owner_alone(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main(["install", "--token", TOKEN, "--output", str(tmp_path / "new")]) == 0
     path = tmp_path / "new" / "agent.yaml"
+    path.parent.mkdir()
+    path.touch(mode=0o644)
+    assert main(["install", "--token", TOKEN, "--output", str(path.parent)]) == 0
     assert capsys.readouterr().out == f"{path}\n"
     assert main(["install", "--token", TOKEN]) == 0
     assert capsys.readouterr().out == path.read_text()

@@ -105,9 +105,7 @@ CHANGES_BY_DEPLOY = {
     "cloudformation:ExecuteChangeSet",
     "ecs:DeleteTaskDefinitions",
     "ecs:DeregisterTaskDefinition",
-    "lambda:DeleteEventSourceMapping",
     "lambda:PutFunctionEventInvokeConfig",
-    "logs:DeleteLogGroup",
     "ssm:DeleteParameters",
     "ssm:PutParameter",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from chalicelib.builders.ecs_launch import EcsLaunch
 from chalicelib.cli.preview import REDACTED, render_previews
-from chalicelib.flow_runs import Flow, FlowRun
+from chalicelib.flow_runs import Flow, FlowRun, WorkPoolJob
+from chalicelib.launchers.platform_launcher import FlowContainer
 from chalicelib.outcomes import Answer, Build, Outcome
 from chalicelib.settings import load_settings
 
@@ -70,6 +72,7 @@ def test_a_run_without_a_request_shows_its_problem_without_the_key() -> None:
         "AWS_SECRET_ACCESS_KEY",
         "SENTRY_DSN",
         "AUTH",
+        "GITHUB_PAT",
     ],
 )
 def test_variables_that_sound_secret_are_redacted(name: str) -> None:
@@ -86,6 +89,7 @@ def test_variables_that_sound_secret_are_redacted(name: str) -> None:
         ("PREFECT__CLOUD__API_KEY", ""),
         ("REGION", "eu"),
         ("AUTHOR", "me"),
+        ("PATH", "/bin"),
     ],
 )
 def test_variables_that_say_nothing_secret_are_shown(name: str, value: str) -> None:
@@ -109,3 +113,30 @@ REQUESTS = st.recursive(
 @hypothesis.given(REQUESTS)
 def test_the_agents_own_key_is_nowhere_in_a_preview(request: Any) -> None:
     assert KEY not in render_previews([Build(RUN, request=request)], SETTINGS)
+
+
+def test_what_the_agent_was_given_for_all_flow_runs_is_redacted() -> None:
+    settings = load_settings({}, {"env_vars": ["COLOUR=hidden"]})
+    request = {"environment": [{"name": "COLOUR", "value": "hidden"}], "env": {"COLOUR": "theirs"}}
+    (preview,) = json.loads(render_previews([Build(RUN, request=request)], settings))
+    assert preview["launch"] == {"environment": [{"name": "COLOUR", "value": REDACTED}], "env": {"COLOUR": "theirs"}}
+
+
+def test_what_stands_in_a_block_is_redacted_wherever_the_job_has_it_and_a_variable_is_not() -> None:
+    references = {
+        "prefect.blocks.database.main": {"login": {"password": "pass-canary", "port": 54321}, "user": "pass"},
+        "block_document_id:6e3ad6c1-55a2-4a16-8e1a-3c1b6f0c3b52": ["other-canary"],
+        "prefect.variables.region": "eu-north-1",
+    }
+    run = replace(RUN, job=WorkPoolJob({}, {}, references=references))
+    request = {"env": {"A": "pass-canary", "R": "eu-north-1"}, "command": ["x", "--to=pass-canary@other-canary:54321"]}
+    (preview,) = json.loads(render_previews([Build(run, request=request)], SETTINGS))
+    assert preview["launch"] == {
+        "env": {"A": REDACTED, "R": "eu-north-1"},
+        "command": ["x", f"--to={REDACTED}@{REDACTED}:{REDACTED}"],
+    }
+
+
+def test_the_flow_run_itself_is_no_part_of_the_request() -> None:
+    request = FlowContainer(RUN, "flows:1", ["prefect"], {"A": "b"})
+    assert shown(request) == {"image": "flows:1", "command": ["prefect"], "environment": {"A": "b"}}

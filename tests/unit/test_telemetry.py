@@ -14,6 +14,7 @@ from chalicelib.flow_runs import Claim, Flow, FlowRun
 from chalicelib.outcomes import Answer, Outcome, TickReport
 from chalicelib.telemetry import METRICS, NAMESPACE, LambdaLog, metric_values
 from tests.roles import read_template
+from tests.unit.test_agent import World
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -97,32 +98,30 @@ def test_a_backlog_is_as_old_as_its_oldest_run_and_what_is_not_due_yet_is_none()
     assert report.backlog_age_seconds == 0.0
 
 
-def alarmed() -> set[str]:
-    alarms = [each["Properties"] for each in read_template().values() if each["Type"] == "AWS::CloudWatch::Alarm"]
-    return {alarm["MetricName"] for alarm in alarms if alarm.get("Namespace") == NAMESPACE}
-
-
-def shown() -> set[str]:
-    body = json.loads(read_template()["Dashboard"]["Properties"]["DashboardBody"])
-    names: set[str] = set()
-    for widget in body["widgets"]:
-        namespace = ""
-        for metric in widget["properties"].get("metrics", ()):
-            namespace = metric[0] if metric[0] not in (".", "...") else namespace
-            names |= {metric[1]} if namespace == NAMESPACE else set()
-    return names
-
-
-def test_every_metric_is_on_the_dashboard_and_alarms_watch_metrics_that_exist() -> None:
-    assert shown() == METRICS.keys()
-    assert alarmed() == {"Found", "BacklogAge", "Failed"}
+def first_cells(page: str, section: str) -> set[str]:
+    """What stands in backticks in the first column of a section's table."""
+    rows = page.partition(f"## {section}\n")[2].partition("\n## ")[0].splitlines()
+    return {name for row in rows if row.startswith("| `") for name in re.findall(r"`([\w-]+)`", row.split("|")[1])}
 
 
 def test_the_handbook_tells_of_every_metric_and_of_every_alarm() -> None:
     handbook = (ROOT / "docs" / "operations.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \|", handbook.partition("## Metrics")[2].partition("\n## ")[0], re.MULTILINE)
-    assert sorted(rows) == sorted(METRICS)
     alarms = [each["Properties"] for each in read_template().values() if each["Type"] == "AWS::CloudWatch::Alarm"]
-    names = {alarm["AlarmName"].removeprefix("prefect-agent-${Stage}-") for alarm in alarms}
-    rows = re.findall(r"^\| `([\w-]+)` \|", handbook.partition("## Alarms")[2].partition("\n## ")[0], re.MULTILINE)
-    assert sorted(rows) == sorted(names)
+    assert first_cells(handbook, "Metrics") == METRICS.keys()
+    assert first_cells(handbook, "Alarms") == {
+        alarm["AlarmName"].removeprefix("prefect-agent-${Stage}-") for alarm in alarms
+    }
+
+
+def test_a_run_that_a_tick_must_leave_is_its_backlog_and_what_was_launched_is_not() -> None:
+    world = World()
+    world.add("old", "older", in_seconds=-100)
+    world.add("new", in_seconds=-1)
+    world.platform.room_for = 1
+    world.platform.on_launch = lambda run_id: world.clock.turn(8.0)
+    left = world.agent.tick(world.clock.now() + timedelta(seconds=10))
+    assert (left.answers[Answer.LAUNCHED], left.backlog_age_seconds) == (1, 108.0)
+    assert left.late_seconds == [108.0]
+    world.platform.on_launch = lambda run_id: None
+    drained = world.agent.tick(world.clock.now() + timedelta(seconds=10))
+    assert (drained.answers[Answer.LAUNCHED], drained.backlog_age_seconds) == (2, 0.0)

@@ -1,0 +1,1 @@
+"""From a clone to a running agent, and back: `python -m deploy up|plan|down|package --stage <stage>`."""
