@@ -60,7 +60,7 @@ oracle: $(VENV)/.installed $(PREFECT1)/.installed $(PREFECT3)/.installed ## agai
 	$(BIN)/python -m pytest -m oracle
 
 servers: $(VENV)/.installed $(PREFECT3)/.installed ## against a real Prefect 3 server
-	$(BIN)/python -m pytest -m server
+	$(BIN)/python -m pytest -n 2 -m server
 
 deploy-test: $(VENV)/.installed ## a whole deployment to an AWS account on this machine
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m deploy tests/deploy

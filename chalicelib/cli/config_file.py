@@ -18,8 +18,8 @@ def read_config_file(environment: Mapping[str, str], given: Collection[str] = ()
     """What the file says of settings that have a name of Prefect's: `PREFECT__CLOUD__API` is `api` in `[cloud]`.
 
     `$NAME` and `${NAME}` in a text stand for variables of the environment. Without a file at the usual place nothing is
-    said, nor where `given`, the fields that were typed, or the environment name work pools, which are Prefect 3's. Raises
-    SettingsError when it cannot be read, or a file that PREFECT__USER_CONFIG_PATH names is not there.
+    said, nor where `given`, the fields that were typed, or the environment name work pools: these are Prefect 3's.
+    Raises SettingsError when it cannot be read, or a file that PREFECT__USER_CONFIG_PATH names is not there.
     """
     if "work_pools" in given or environment.get("AGENT_WORK_POOLS", "").strip():
         return {}

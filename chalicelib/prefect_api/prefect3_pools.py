@@ -19,8 +19,9 @@ from chalicelib.prefect_api.prefect3_states import NOTED_NAMES, read_time
 
 LOGGER = logging.getLogger(__name__)
 
-POLL_LIMIT = 200
-"""How many due runs are read of each pool at once: the most that a server gives, so that few can hide the others."""
+POLL_LIMIT, LEAST_POLL_LIMIT, POLLED_RUNS = 200, 10, 1000
+"""How many due runs are read of each pool at once: the most that a server gives, so that few can hide the others; less
+where there are many pools, as a tick has time for so many runs in all."""
 
 UNCLAIMED_NAMES = frozenset({"Scheduled", "Late", "AwaitingConcurrencySlot"})
 """States that a run is in before anybody has launched it, unless it has an infrastructure pid."""
@@ -109,7 +110,8 @@ class PoolReader:
         return self._refer([run for run in runs if run])
 
     def _poll(self, pool: str, before: str) -> list[dict[str, Any]]:
-        body = {"scheduled_before": before, "limit": POLL_LIMIT}
+        limit = max(LEAST_POLL_LIMIT, min(POLL_LIMIT, POLLED_RUNS // len(self.pools.names)))
+        body: dict[str, Any] = {"scheduled_before": before, "limit": limit}
         if self.pools.queues:
             body["work_queue_names"] = list(self.pools.queues)
         path = f"/work_pools/{quote(pool, safe='')}"

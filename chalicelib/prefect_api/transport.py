@@ -20,6 +20,8 @@ TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 CONNECT_TIMEOUT_SECONDS = 3.05
 MAX_ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 0.25
+PATIENCE_SECONDS = 12.0
+"""After this a request is not sent once more: a tick whose API hangs must end before its function is ended."""
 LONGEST_PAUSE_SECONDS = 10.0
 """A tick is short: an API that asks for a longer pause is away, as far as this tick is concerned."""
 
@@ -83,7 +85,7 @@ class HttpTransport:
         when the server asks for one. Nothing is sent after `send_until`. Raises PrefectUnreachable, or
         PrefectUnauthorized for 401 and 403.
         """
-        attempt = 0
+        attempt, give_up = 0, self.clock.now() + timedelta(seconds=PATIENCE_SECONDS)
         if send_until is not None and self.clock.now() > send_until:
             raise PrefectUnreachable(f"{self.base_url}: this process stood still, and it is too late to send it")
         while True:
@@ -95,7 +97,7 @@ class HttpTransport:
                 continue
             if answer is not None and answer.status_code not in TRANSIENT_STATUSES:
                 return answer.status_code, self._read(answer)
-            if attempt == self.attempts:
+            if attempt == self.attempts or self.clock.now() > give_up:
                 raise PrefectUnreachable(f"{self.base_url}: {trouble} ({attempt} attempts)")
             self.pause(attempt, send_until, answer, trouble)
 
