@@ -148,6 +148,18 @@ def test_runs_of_the_pool_are_shown_without_a_sign_of_life(doctor: Doctor) -> No
     assert doctor.server.state(waiting)["type"] == "SCHEDULED"
 
 
+def test_a_run_that_failed_by_a_fault_of_this_agents_own_is_shown(doctor: Doctor) -> None:
+    pool = doctor.server.create_pool()
+    own, others = (doctor.server.create_run(doctor.server.create_deployment(pool)) for _ in range(2))
+    for run_id, name in ((own, "lambda"), (others, "another")):
+        message = f'no such role {{"agent": "{name}"}}'
+        doctor.server.set_state(run_id, "CRASHED", "AgentMisconfigured", force=True, message=message)
+    (line,) = doctor.runs(pool)
+    assert line.startswith(own)
+    assert "AgentMisconfigured since" in line
+    assert "nothing says that it was launched" in line
+
+
 def test_runs_of_a_pool_that_is_not_there_are_an_error(doctor: Doctor) -> None:
     with pytest.raises(PrefectRejected, match="Work pool missing: not there"):
         doctor.runs("missing")
