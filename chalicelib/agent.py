@@ -63,6 +63,8 @@ class Agent:
         own = self._find_own(report) if recovers else Own()
         outcomes = self._recover(own.orphans, last_claim, report) if own.orphans else []
         due = self._poll(outcomes, last_claim)
+        # However long that has taken, some of what is due gets its turn.
+        last_claim = max(last_claim, due.read_at + timedelta(seconds=CLAIM_MARGIN_SECONDS))
         try:
             while (goes_on := self._may_claim(due, last_claim, report)) or due.unrecorded:
                 due = self._submit(due, last_claim, report) if goes_on else self._poll(due.unrecorded, last_claim)
@@ -151,10 +153,11 @@ class Agent:
             # The last one took the time. The others are read again, and are not to wait for it a second time.
             report.add_tried([builds[-1].run])
             report.errors.append(f"Building flow run {builds[-1].run.id} took too long")
-        elif not any(outcome.agent_fault for outcome in refused):
-            claimed_at = self.clock.now()
-            return refused, self.launches.begin(self._claim(builds, last_claim, report), claimed_at)
-        return refused, []
+            return refused, []
+        # A fault of the agent's own concerns the work pool that shows it; where there are none, all runs.
+        faulty = {outcome.run.pool_name for outcome in refused if outcome.agent_fault}
+        claimed_at, sound = self.clock.now(), [build for build in builds if build.run.pool_name not in faulty]
+        return refused, self.launches.begin(self._claim(sound, last_claim, report), claimed_at)
 
     def _claim(self, builds: Sequence[Build], last_claim: datetime, report: TickReport) -> list[Build]:
         """Take as many runs as can be launched in time; those that became ours."""

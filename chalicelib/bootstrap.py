@@ -12,7 +12,6 @@ from chalicelib.clock import SystemClock
 from chalicelib.credentials import Credential, read_secret
 from chalicelib.health import HealthCheck, HealthLimits
 from chalicelib.launchers.aws import AwsClients
-from chalicelib.platforms import PLATFORMS, build_launcher
 from chalicelib.ports import Clock
 from chalicelib.prefect_api.transport import PREFECT3_AUTH_STRING, PREFECT3_KEY, HttpTransport
 from chalicelib.settings import Settings
@@ -46,6 +45,8 @@ def build_agent(settings: Settings, clients: AwsClients | None = None, is_on_a_m
     credential = build_credential(settings, clients)
     manners = Manners(settings.cancel_grace_seconds, settings.strays)
     if not settings.work_pools:
+        from chalicelib.platforms import build_launcher
+
         launcher = build_launcher(settings, credential, clients, clock, is_on_a_machine)
         return Agent(build_prefect1(settings, credential, clock), launcher, clock, manners)
     from chalicelib.pool_platforms import build_pool_launcher
@@ -94,6 +95,7 @@ def build_prefect3(settings: Settings, credential: Credential, clock: Clock, run
 
 def build_prefect1(settings: Settings, credential: Credential, clock: Clock) -> Prefect1API:
     """The API of Prefect 1, seen from this agent."""
+    from chalicelib.platforms import PLATFORMS
     from chalicelib.prefect_api.graphql import GraphQLClient
     from chalicelib.prefect_api.prefect1 import Prefect1API
     from chalicelib.prefect_api.prefect1_records import Identity, Recorder

@@ -74,6 +74,11 @@ class FlowRun:
     job: WorkPoolJob | None = None
 
     @property
+    def pool_name(self) -> str:
+        """The work pool that it belongs to (Prefect 3), else ""."""
+        return str(self.job.pool.get("name")) if self.job else ""
+
+    @property
     def is_retry(self) -> bool:
         """Whether task runs of a Running flow run are to be run again, rather than the flow run started."""
         return bool(self.due_task_runs)

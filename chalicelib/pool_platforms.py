@@ -9,7 +9,7 @@ from chalicelib.builders.work_pool_container import API_KEY, AUTH_STRING, WorkPo
 from chalicelib.credentials import Credential
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.work_pools import KINDS, WorkPoolLauncher
-from chalicelib.platforms import build_kubernetes_api, build_local_launcher, build_pace, network_arguments
+from chalicelib.platform_parts import build_kubernetes_api, build_local_launcher, build_pace, network_arguments
 from chalicelib.ports import Clock, Launcher
 from chalicelib.settings import Settings
 

@@ -122,8 +122,8 @@ class Sweep:
         for launch, sighting in pairs:
             if sighting is None or sighting.stop or launch.phase not in (Phase.CANCELLING, Phase.CANCELLED):
                 continue
-            if sighting.key is None:
-                continue  # Somebody else has launched it, and stops it.
+            if sighting.key is None or _is_of_a_later_claim(launch, sighting):
+                continue
             if not sighting.is_running or self._age_seconds(launch) > self.manners.cancel_grace_seconds:
                 self._stop(sighting, "The flow run was cancelled", report)
 
@@ -148,6 +148,11 @@ class Sweep:
 
     def _age_seconds(self, launch: Launched) -> float:
         return (self.clock.now() - launch.since).total_seconds()
+
+
+def _is_of_a_later_claim(launch: Launched, sighting: Sighting) -> bool:
+    """Whether a cancelled run has been launched once more since it was read, as far as its text tells that."""
+    return launch.phase is Phase.CANCELLED and not launch.key and launch.text not in ("", sighting.text)
 
 
 def _warn(text: str, sighting: Sighting) -> None:

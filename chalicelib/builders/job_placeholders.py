@@ -25,7 +25,7 @@ Lookup = Callable[[re.Match[str]], Any]
 """What a found placeholder becomes: its own text when it is somebody else's, else a value or ABSENT."""
 
 _NUMBER = re.compile(r"-?\d+(_\d+)*")
-_REMEDY = "create it, or correct what names it: the work pool's template or the job variables"
+_REMEDY = "create it, let this agent's key read it, or correct what names it: the pool's template or the job variables"
 
 
 def fill_in(template: Any, look_up: Lookup, look_up_object: Callable[[Document], Any] = lambda _: None) -> Any:

@@ -41,7 +41,9 @@ class EcsTasks:
     @property
     def _clusters(self) -> list[str]:
         """Where tasks of this agent may be, each once: as the settings spell it, else as it was first seen."""
-        own = (self.place.name, *self._settings.allowed_clusters)
+        # The cluster `default` of somebody who names his clusters in his work pools is none that one may look into.
+        is_pools = self._settings.names_clusters and not self._settings.cluster
+        own = (*(() if is_pools else (self.place.name,)), *self._settings.allowed_clusters)
         return sorted({_name_of(cluster): cluster for cluster in (*sorted(self._known), *own)}.values())
 
     def _learn(self, clusters: Iterable[str]) -> None:

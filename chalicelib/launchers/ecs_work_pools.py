@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from chalicelib.builders import work_pool_task as tasks
 from chalicelib.builders.ecs_defaults import PoolDefaults
 from chalicelib.builders.ecs_launch import EcsLaunch
@@ -13,6 +15,9 @@ from chalicelib.launchers.ecs_shapes import shape_problems
 from chalicelib.launchers.network import find_subnets
 from chalicelib.launchers.task_definitions import TaskDefinitions
 
+SUBNETS_SECONDS = 300.0
+"""How long the subnets of a VPC are taken to be the same: a process may live for days."""
+
 
 class WorkPoolTasks:
     """Builds by job configuration; see `TaskBuilder`. `clusters` are all that it was ever asked for and may use."""
@@ -22,7 +27,7 @@ class WorkPoolTasks:
         self._clients = clients
         self._defaults = defaults
         self._definitions = TaskDefinitions(clients.ecs, defaults.agent_name)
-        self._subnets: dict[str, list[str]] = {}
+        self._subnets: dict[str, tuple[float, list[str]]] = {}
 
     def build(self, run: FlowRun) -> EcsLaunch:
         """The launch request of `run`: pure, but for the definition and the VPC that it names."""
@@ -41,6 +46,8 @@ class WorkPoolTasks:
         return tasks.Base(build_pool_definition(run, configuration, self._defaults, region, shape_problems))
 
     def _subnets_of(self, vpc_id: str) -> list[str]:
-        if vpc_id not in self._subnets:
-            self._subnets[vpc_id] = find_subnets(self._clients.ec2, vpc_id)
-        return self._subnets[vpc_id]
+        found_at, subnets = self._subnets.get(vpc_id, (-SUBNETS_SECONDS, []))
+        if time.monotonic() - found_at >= SUBNETS_SECONDS or not subnets:
+            subnets = find_subnets(self._clients.ec2, vpc_id)
+            self._subnets[vpc_id] = time.monotonic(), subnets
+        return subnets

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from chalicelib.errors import LaunchDeferred, LaunchError, LaunchUnknown
@@ -57,13 +57,15 @@ class Pace:
     def acquire(self, start_until: datetime | None = None) -> None:
         """Return when one more launch may go; blocks until then. Raises LaunchUnknown when it is too late for it."""
         with self._lock:
-            wait_seconds = 0.0
-            if not self._fill():
-                self._tokens -= 1
-                wait_seconds = -self._tokens / self._rate
+            is_free = self._fill()
+            wait_seconds = 0.0 if is_free else max(0.0, (1 - self._tokens) / self._rate)
+            if start_until and self._clock.now() + timedelta(seconds=wait_seconds) > start_until:
+                # Who waited all the same would keep the others of its tick from being recorded.
+                raise LaunchUnknown("This tick stood still, or launches are too slow; the claim may be another's now")
+            self._tokens -= 0 if is_free else 1
         self._clock.sleep(wait_seconds)
         if start_until and self._clock.now() > start_until:
-            raise LaunchUnknown("This tick stood still, the claim may be another's now")
+            raise LaunchUnknown("This tick stood still; the claim may be another's now")
 
     def slow_down(self) -> None:
         """The platform says that launches come too fast."""

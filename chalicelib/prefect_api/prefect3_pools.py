@@ -19,7 +19,7 @@ from chalicelib.prefect_api.prefect3_states import NOTED_NAMES, read_time
 
 LOGGER = logging.getLogger(__name__)
 
-POLL_LIMIT, LEAST_POLL_LIMIT, POLLED_RUNS = 200, 10, 1000
+POLL_LIMIT, LEAST_POLL_LIMIT, POLLED_RUNS = 200, 20, 1000
 """How many due runs are read of each pool at once: the most that a server gives, so that few can hide the others; less
 where there are many pools, as a tick has time for so many runs in all."""
 
@@ -149,9 +149,13 @@ class PoolReader:
         return [run for run in runs if not wanted[run.id] & unknown]
 
     def _read_reference(self, name: str) -> tuple[Any] | None:
-        """What a block holds or a variable is, in a tuple; None when it does not exist."""
+        """What a block holds or a variable is, in a tuple; None when it does not exist, or is refused."""
         path, column = reference_path(name)
-        document = self.client.find(path)
+        try:
+            document = self.client.find(path)
+        except PrefectRefusal as refusal:
+            LOGGER.error("%s is not for this agent to read: %s", name, refusal)
+            return None
         return (document[column],) if document else None
 
 

@@ -21,7 +21,7 @@ from chalicelib.errors import (
     PrefectUnreachable,
     UnsupportedRun,
 )
-from chalicelib.flow_runs import Claim, Flow, FlowRun, Place, TaskRun, launch_key
+from chalicelib.flow_runs import Claim, Flow, FlowRun, Place, TaskRun, WorkPoolJob, launch_key
 from chalicelib.launches import adopt
 from chalicelib.outcomes import Answer, Outcome
 from chalicelib.sightings import Consequence, Own, Sighting
@@ -535,3 +535,20 @@ def test_a_run_that_began_in_a_container_that_still_lives_is_given_back_and_not_
     world.tick()
     assert world.platform.launched == {}
     assert [(outcome.answer, outcome.counts) for outcome in world.api.recorded] == [(Answer.REFUSED_FOR_NOW, False)]
+
+
+def test_a_fault_of_the_agents_own_in_one_work_pool_stops_no_other(world: World) -> None:
+    for name, pool in (("a", "good"), ("b", "bad"), ("c", "bad"), ("d", "good")):
+        world.add(name)
+        world.api.runs[-1] = replace(world.api.runs[-1], job=WorkPoolJob({"name": pool, "type": "ecs"}, {}))
+    world.platform.build_troubles = {"b": LaunchForbidden("no default VPC")}
+    report = world.tick()
+    assert set(world.platform.launched) == {"a-1", "d-1"}
+    assert (report["impossible"], report["launched"]) == (1, 2)
+    assert "no default VPC" in report["errors"][0]
+
+
+def test_a_first_poll_that_takes_all_of_the_ticks_time_is_followed_by_launches_all_the_same(world: World) -> None:
+    world.add("a")
+    world.api.on_poll = lambda number: world.clock.turn(15 if number == 1 else 0)
+    assert world.tick()["launched"] == 1

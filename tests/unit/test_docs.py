@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib.cli.options import OWN_OPTIONS, REFUSED, read_command_line
+from chalicelib.cli.options import OWN_OPTIONS, REFUSED, check_platform, read_command_line
 from chalicelib.settings import SETTINGS
 from chalicelib.telemetry import METRICS
 from deploy.__main__ import COMMANDS as DEPLOY_COMMANDS
@@ -40,11 +40,8 @@ OF_PREFECTS_WORKER = {
     *("--prefetch-seconds", "--run-once", "--limit", "--with-healthcheck", "--install-policy", "--base-job-template"),
     *("--create-pool-if-not-found", "--type", "--profile", "--no-prompt"),
 }
-OF_OTHER_PROGRAMS = {
-    "aws": {"--name", "--secret-string", "--secret-id", "--stack-name", "--query", "--output"},
-    "chalice": {"--stage"},
-    "docker, kubectl, pip": {"--namespace", "--from-literal"},
-}
+OF_OTHER_PROGRAMS = re.compile(r"(\w+=\$\()?(aws|awscurl|kubectl|docker|\.venv/bin/chalice) ")
+"""How a line begins that is another program's."""
 
 OF_THE_DEPLOY_STEP = {"SubnetIds"}
 """What is said as a parameter and goes into the functions' settings."""
@@ -74,11 +71,12 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_option_that_a_page_names_exists(page: Path) -> None:
-    named = {option for code in in_code(page) for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", code)}
-    ours = {flag for setting in SETTINGS for flag in setting.flags} | {"--version", "--help"}
-    ours |= {f"--{name.replace('_', '-')}" for name in OWN_OPTIONS}
+    ours = [code for code in in_code(page) if not OF_OTHER_PROGRAMS.match(code)]
+    named = {option for code in ours for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", code)}
+    known = {flag for setting in SETTINGS for flag in setting.flags} | {"--version", "--help"}
+    known |= {f"--{name.replace('_', '-')}" for name in OWN_OPTIONS}
     deploys = {*DEPLOY_OPTIONS, "--yes", "--architecture", "--stage"}
-    assert named - ours - deploys <= OF_PREFECTS_AGENTS.union(OF_PREFECTS_WORKER, *OF_OTHER_PROGRAMS.values())
+    assert named - known - deploys <= OF_PREFECTS_AGENTS | OF_PREFECTS_WORKER
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -88,7 +86,10 @@ def test_every_command_line_of_the_agent_can_be_typed(page: Path) -> None:
         words = shlex.split(re.sub(r"^(\S+=\S+ +)*(\.venv/bin/)?", "", command)) if "prefect-agent " in command else []
         is_whole = words[:1] == ["prefect-agent"] and not {"...", "-h"} & {*words}
         if is_whole and not re.search(r"[{(\[]", command):
-            assert read_command_line(words[1:]), command
+            line = read_command_line(words[1:])
+            assert line.command
+            if "work_pools" not in line.flags:
+                check_platform(line, line.platform or "local")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -138,6 +139,16 @@ def test_every_metric_and_every_alarm_is_explained() -> None:
     assert [name for name in (*METRICS, *alarms) if f"`{name}`" not in text] == []
 
 
+def test_every_permission_is_explained() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+    policies = "\n".join(path.read_text() for path in (ROOT / "infra").glob("*.yaml"))
+    actions = set(
+        re.findall(r"\b(?:ec2|ecr|ecs|eks|iam|logs|s3|secretsmanager|sqs|ssm):([A-Z][A-Za-z]+)\b(?!:)", policies)
+    )
+    assert len(actions) > 20
+    assert sorted(action for action in actions if action not in text) == []
+
+
 def test_every_warning_and_error_that_is_logged_is_explained() -> None:
     text = " ".join(OPERATIONS.read_text().split())
     logged = [line for path in (ROOT / "chalicelib").rglob("*.py") for line in _logged(path)]
@@ -160,6 +171,12 @@ def _is_loud(call: ast.Call) -> bool:
     by = call.func.value
     logs = isinstance(by, ast.Name) and by.id == "LOGGER" and call.func.attr in ("warning", "error", "exception")
     return logs or call.func.attr == "some_of"
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    pages = sorted(page for page in (ROOT / "docs" / "adr").glob("*.md") if page.name != "README.md")
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    assert [page.name for page in pages if not page.read_text().startswith(f"# {int(page.name[:4])}. ")] == []
 
 
 def test_the_readme_can_be_read_at_one_go() -> None:

@@ -199,6 +199,15 @@ def test_what_lives_is_found_in_a_pools_cluster_once_a_run_of_it_was_built_even_
     assert fresh.list_alive() == [Sighting(RUN_ID, KEY, text)]
 
 
+def test_who_names_no_cluster_looks_in_none_that_no_pool_has_named(
+    server: EcsServer, clients: AwsClients, clock: TurnedClock
+) -> None:
+    defaults = PoolDefaults(container=CONTAINER)
+    launcher = EcsLauncher(clients, defaults, WorkPoolTasks(clients, defaults), Pace(0, clock), clock)
+    assert launcher.find_alive("run") is None
+    assert server.count("ListTasks") == 0
+
+
 def test_what_lives_is_found_in_a_cluster_whose_tasks_were_asked_about(launcher: EcsLauncher, new: New) -> None:
     text = launch(launcher, pool_run(properties=OF_POOL))
     fresh = new()

@@ -134,3 +134,26 @@ def test_when_no_platform_can_be_asked_that_is_raised(
 
 def test_messages_are_shown_to_every_platform(launcher: WorkPoolLauncher) -> None:
     assert launcher.read_events(["a"]) == ["Task a", "Job a"]
+
+
+def test_a_platform_that_is_away_is_no_trouble_of_the_runs_of_another(platforms: dict[str, MemoryPlatform]) -> None:
+    class Away(MemoryPlatform):
+        def find_alive(self, run_id: str) -> Sighting | None:
+            raise LaunchUnknown("it is away")
+
+    platforms["kubernetes"] = Away("Job")
+    launcher = WorkPoolLauncher({name: partial(platforms.__getitem__, name) for name in platforms}, lambda: platforms)
+    text = launcher.launch(launcher.build(run_of("ecs", "built")), "key", NOW)
+    assert launcher.find_alive("built") == Sighting("built", "key", text)
+    with pytest.raises(LaunchUnknown, match="it is away"):
+        launcher.find_alive("of nowhere known")
+
+
+def test_what_was_looked_at_is_known_to_be_of_its_platform(platforms: dict[str, MemoryPlatform]) -> None:
+    platforms["ecs"].started["Task key"] = Sighting("seen", "key", "Task key")
+    launcher = WorkPoolLauncher({name: partial(platforms.__getitem__, name) for name in platforms}, lambda: platforms)
+    launcher.look_at(["Task key"])
+    platforms["kubernetes"].started["Job key"] = Sighting("seen", "key", "Job key")
+    alive = launcher.find_alive("seen")
+    assert alive is not None
+    assert alive.text == "Task key"

@@ -343,3 +343,9 @@ def test_a_command_is_split_as_a_shell_does_it() -> None:
     assert split_command("python -c 'print(1)'") == ["python", "-c", "print(1)"]
     with pytest.raises(UnsupportedRun, match="quotes"):
         split_command("it's")
+
+
+def test_a_command_that_cannot_be_split_is_not_shown_as_a_secret_may_be_in_it() -> None:
+    with pytest.raises(UnsupportedRun) as caught:
+        split_command("run --password hunter'2")
+    assert "hunter" not in str(caught.value)
