@@ -120,9 +120,14 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     """The end of a complaint about an unknown name: a question with the nearest of `known`, or where all are listed."""
     from difflib import get_close_matches
 
-    theirs = name.replace("AGENT_", _PREFECTS, 1)
-    nearest = [theirs] if theirs in known else get_close_matches(name, known, n=1)
-    return f"did you mean {nearest[0]}?" if nearest else "docs/settings.md lists them all"
+    endings = {_ending(each): each for each in known}
+    nearest = get_close_matches(_ending(name), endings, n=1)
+    return f"did you mean {endings[nearest[0]]}?" if nearest else "docs/settings.md lists them all"
+
+
+def _ending(name: str) -> str:
+    """What is left of a variable's name when whose it is does not matter."""
+    return name.removeprefix(_PREFECTS).removeprefix("AGENT_")
 
 
 def _contradictions(given: Layer) -> Iterator[str]:

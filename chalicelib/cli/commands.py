@@ -71,8 +71,8 @@ def _run(line: CommandLine, settings: Settings) -> int:
 
 
 def _look(command: str, settings: Settings) -> int:
-    """What only looks, and changes nothing. What it finds it prints: a warning of the agent's would say it twice."""
-    show_logs("ERROR")
+    """What only looks, and changes nothing. What it finds it prints: a log line of the agent's would say it twice."""
+    show_logs("CRITICAL")
     if command == "doctor":
         from chalicelib.cli.doctor import run_doctor
 

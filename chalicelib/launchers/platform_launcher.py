@@ -1,6 +1,7 @@
 """The base of a launcher of one's own: what to start is built, and everything that a platform can do without is there.
 
-`examples/own_platform.py` is a whole platform made from it, `launchers/docker.py` one that can look at what it started.
+`examples/own_platform.py` is a whole platform made from it, `launchers/docker.py` another, and
+`launchers/docker_containers.py` is what one adds so that what it has started is looked at again.
 """
 
 from __future__ import annotations
