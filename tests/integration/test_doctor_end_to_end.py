@@ -11,6 +11,7 @@ from typing import Any
 
 import boto3
 import pytest
+import requests
 
 from tests.doubles.ecs import EcsServer
 from tests.doubles.prefect1 import Prefect1Server
@@ -30,7 +31,11 @@ def ec2(moto_url: str) -> Iterator[Any]:
     client: Any = boto3.client(
         "ec2", endpoint_url=moto_url, region_name=REGION, aws_access_key_id="testing", aws_secret_access_key="testing"
     )
-    vpc = client.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
+    if not (found := client.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]):
+        # A test before this one, in the same process, has left the region without any.
+        requests.post(f"{moto_url}/moto-api/reset", timeout=10).raise_for_status()
+        found = client.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
+    vpc = found[0]["VpcId"]
     (table,) = client.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["RouteTables"]
     if len(table["Routes"]) == 1:
         gateway = client.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
