@@ -32,7 +32,13 @@ class Drain:
     name: str
     seconds: float
     cpu_seconds: float
+    launched: int
     crashed: int
+
+    @property
+    def rate(self) -> float:
+        """Runs a second; of one who did not come to the end in time, as far as he came."""
+        return (self.launched + self.crashed) / self.seconds
 
 
 def measure_work_pools() -> list[Result]:
@@ -59,22 +65,29 @@ def _drain(place: PoolSurroundings, name: str, serve: Serve) -> Drain:
     serve(place)
     seconds, after = time.monotonic() - begun, os.times()
     cpu_seconds = after.children_user + after.children_system - before.children_user - before.children_system
-    return Drain(name, seconds, cpu_seconds, place.standings()["Crashed"])
+    standings = place.standings()
+    return Drain(name, seconds, cpu_seconds, standings["launched"], standings["Crashed"])
 
 
 def _compare(drain: Drain, official: Drain) -> list[Result]:
-    rate, ratio = RUNS / drain.seconds, official.seconds / drain.seconds
+    ratio = drain.rate / official.rate
     results = [
-        Result(f"{drain.name}: runs a second, start included", f"{rate:.1f} ({ratio:.1f} x)"),
-        Result("    CPU a run, ms", f"{1000 * drain.cpu_seconds / RUNS:.0f}"),
+        Result(f"{drain.name}: runs a second, start included", f"{drain.rate:.1f} ({ratio:.1f} x)"),
+        Result(f"    launched of {RUNS}", str(drain.launched)),
+        Result("    CPU a run, ms", f"{1000 * _cpu(drain):.0f}"),
         Result("    Crashed", str(drain.crashed)) if drain is official else exactly("    Crashed", drain.crashed, 0),
     ]
     if drain is not official:
         results += [
+            exactly("    left", RUNS - drain.launched - drain.crashed, 0),
             at_least("    times the worker's rate", ratio, 5.0),
-            at_most("    CPU a run, of the worker's", round(drain.cpu_seconds / official.cpu_seconds, 3), 0.25),
+            at_most("    CPU a run, of the worker's", round(_cpu(drain) / _cpu(official), 3), 0.25),
         ]
     return results
+
+
+def _cpu(drain: Drain) -> float:
+    return drain.cpu_seconds / (drain.launched + drain.crashed)
 
 
 def _keep_running(place: PoolSurroundings, command: list[str]) -> None:
@@ -95,7 +108,7 @@ def _wait_until_settled(place: PoolSurroundings) -> None:
     give_up = time.monotonic() + PATIENCE_SECONDS
     while (standings := place.standings())["launched"] + standings["Crashed"] < len(place.run_ids):
         if time.monotonic() > give_up:
-            raise TookTooLong(f"After {PATIENCE_SECONDS:.0f} s they stand so: {dict(standings)}")
+            return
         # Asking costs the server what it could do for the measured one meanwhile.
         time.sleep(0.5)
 
