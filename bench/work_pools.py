@@ -15,7 +15,7 @@ from bench.surroundings import TookTooLong
 RUNS = int(os.environ.get("BENCH_RUNS") or 200)
 COUNTED_RUNS, KILLS = 100, 30
 PATIENCE_SECONDS = 240.0
-KILL_AFTER_SECONDS = (0.3, 1.5)
+KILL_AFTER_SECONDS = (0.8, 3.0)
 ORPHANED_SECONDS = 95.0
 """After this a claim of a killed tick is old enough to be recovered."""
 UNPACED = {"AGENT_LAUNCHES_PER_SECOND": "0"}
