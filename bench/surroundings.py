@@ -169,7 +169,9 @@ def surroundings(round_trip_seconds: float = 0.0, clock: Clock | None = None) ->
         yield EcsSurroundings(prefect, ecs, Path(directory))
 
 
-def wait_until(is_so: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
+def wait_until(
+    is_so: Callable[[], bool], process: subprocess.Popen[bytes] | None = None, pause_seconds: float = 0.005
+) -> None:
     """Return when it is so. Raises TookTooLong, also as soon as the process that should bring it about has ended."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not is_so():
@@ -177,7 +179,7 @@ def wait_until(is_so: Callable[[], bool], process: subprocess.Popen[bytes] | Non
             raise TookTooLong(f"It ended with {process.returncode} before it was done")
         if time.monotonic() > deadline:
             raise TookTooLong(f"It was not done after {PATIENCE_SECONDS:.0f} s")
-        time.sleep(0.005)
+        time.sleep(pause_seconds)
 
 
 def end(process: subprocess.Popen[Any]) -> None:
