@@ -13,6 +13,7 @@ from chalicelib.credentials import Credential
 from chalicelib.flow_runs import Document, Flow, FlowRun, WorkPoolJob
 from chalicelib.launchers.work_pools import KINDS
 from chalicelib.prefect_api.prefect3_client import Prefect3Client
+from chalicelib.prefect_api.prefect3_pools import reference_path
 from chalicelib.settings import Settings
 
 Served = list[tuple[str, Document]]
@@ -71,8 +72,4 @@ def _check_template(name: str, pool: Document, client: Prefect3Client, served: S
 
 def _path_of(reference: str) -> str:
     """Where the API has a block or variable; its secrets are not asked for."""
-    if reference.startswith("prefect.variables."):
-        return f"/variables/name/{reference.removeprefix('prefect.variables.')}"
-    slug, _, name = reference.removeprefix("prefect.blocks.").partition(".")
-    block_id = reference.removeprefix("block_document_id:")
-    return f"/block_types/slug/{slug}/block_documents/name/{name}" if name else f"/block_documents/{block_id}"
+    return reference_path(reference)[0].partition("?")[0]

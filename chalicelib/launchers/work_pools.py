@@ -93,10 +93,11 @@ class WorkPoolLauncher:
                 found = self._launcher(pool_type).look_at(own)
             except (LaunchError, SettingsError) as error:
                 troubles.append(LaunchUnknown(str(error)))
-                found = [Sighting("", None, text, trouble=str(error)) for text in own]
+                seen += [Sighting("", None, text, trouble=str(error)) for text in own]
+                continue
+            seen += found
             for sighting in found:
                 self._learn(sighting.run_id, pool_type)
-            seen += found
         if troubles and len(troubles) == len(asked):
             raise troubles[0]
         return seen
