@@ -1,40 +1,80 @@
-"""What was measured, as lines of a table."""
+"""What is measured: figures of one agent each, and curves; each is kept as soon as it is known."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+ONE_PROCESS = "one process"
+PER_TICK = "a process per tick"
+REAL_ZIP = "the real zip"
+ECS_AGENT = "ECS agent 1.4.1"
+KUBERNETES_AGENT = "Kubernetes agent 1.4.1"
+ECS_WORKER = "ECS worker 3.8.8"
+OURS = (ONE_PROCESS, PER_TICK, REAL_ZIP)
 
 
 @dataclass(frozen=True)
-class Result:
-    """One number. `promise` is what it should be, "" when nothing is promised; `holds` whether it is."""
+class Figure:
+    """One number of one agent (OURS, a peer, or "" where only one thing is measured).
 
-    what: str
-    measured: str
+    `promise` is what it should be, "" when nothing is promised; `holds` whether it is.
+    """
+
+    agent: str
+    quantity: str
+    value: float
+    unit: str = ""
     promise: str = ""
     holds: bool = True
 
+    def __str__(self) -> str:
+        return f"{self.value:,.4g}" + (f" {self.unit}" if self.unit else "")
 
-def at_most(what: str, measured: float, limit: float, unit: str = "") -> Result:
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of the plot with this title; its points are in the units of the plot."""
+
+    plot: str
+    agent: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """The axes that curves of one title share."""
+
+    title: str
+    x: str
+    y: str
+    is_logarithmic: bool = False
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Something to measure: what it is about in a sentence or two, what it needs installed, and how it is done.
+
+    `needs` names environments (`prefect1`, `prefect3`, `postgres`). `measure` yields what it knows as soon as it does.
+    """
+
+    title: str
+    about: str
+    measure: Callable[[], Iterator[Figure | Curve]]
+    needs: tuple[str, ...] = ()
+    plots: tuple[Plot, ...] = ()
+
+
+def at_most(agent: str, quantity: str, value: float, limit: float, unit: str = "") -> Figure:
     """A number that is promised not to exceed a limit."""
-    return Result(what, f"{measured:g}{unit}", f"at most {limit:g}{unit}", measured <= limit)
+    return Figure(agent, quantity, value, unit, f"at most {limit:g}", value <= limit)
 
 
-def at_least(what: str, measured: float, limit: float, unit: str = "") -> Result:
+def at_least(agent: str, quantity: str, value: float, limit: float, unit: str = "") -> Figure:
     """A number that is promised to reach a limit."""
-    return Result(what, f"{measured:.3g}{unit}", f"at least {limit:g}{unit}", measured >= limit)
+    return Figure(agent, quantity, value, unit, f"at least {limit:g}", value >= limit)
 
 
-def exactly(what: str, measured: int, promised: int) -> Result:
+def exactly(agent: str, quantity: str, value: float, promised: float) -> Figure:
     """A count that is promised."""
-    return Result(what, str(measured), str(promised), measured == promised)
-
-
-def render(title: str, results: Sequence[Result]) -> str:
-    """The table of one measurement."""
-    lines = [title]
-    for result in results:
-        verdict = "" if not result.promise else "holds" if result.holds else "DOES NOT HOLD"
-        lines.append(f"  {result.what:<66}{result.measured:>14}  {result.promise:<16}{verdict}".rstrip())
-    return "\n".join(lines)
+    return Figure(agent, quantity, value, "", f"{promised:g}", value == promised)

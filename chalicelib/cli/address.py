@@ -53,14 +53,13 @@ class Pulse:
 
 
 @contextmanager
-def serve_address(agent: Ticking, settings: Settings, clock: Clock, poke: Callable[[], None]) -> Iterator[Ticking]:
-    """Serve the address of `settings`, if there is one, while the Ticking of this context ticks for `agent`.
+def serve_address(
+    agent: Ticking, settings: Settings, address: str, clock: Clock, poke: Callable[[], None]
+) -> Iterator[Ticking]:
+    """Serve this address while the Ticking of this context ticks for `agent`.
 
     Raises SettingsError when nothing can listen there, such as when the port is in use.
     """
-    if settings.agent_address is None:
-        yield agent
-        return
     pulse = Pulse(agent, clock)
     limits = HealthLimits(settings.poll_age_limit_seconds, settings.backlog_age_limit_seconds)
 
@@ -68,7 +67,7 @@ def serve_address(agent: Ticking, settings: Settings, clock: Clock, poke: Callab
         # It costs no request, so unlike the Lambda's it is not kept for the next to ask.
         return judge(pulse.health_facts(now := clock.now()), limits, now)
 
-    server = _listen(settings.agent_address, examine, poke)
+    server = _listen(address, examine, poke)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
     try:

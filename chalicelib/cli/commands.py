@@ -6,15 +6,16 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 
-from chalicelib.cli.address import serve_address
 from chalicelib.cli.config_file import read_config_file
 from chalicelib.cli.options import CommandLine, check_platform, read_command_line
 from chalicelib.cli.polling import Ticking, keep_ticking, stop_on_signals
 from chalicelib.clock import SystemClock
 from chalicelib.errors import AgentError, SettingsError
+from chalicelib.ports import Clock
 from chalicelib.settings import Given, Settings, load_settings
 
 LOGGER = logging.getLogger(__name__)
@@ -92,11 +93,21 @@ def start(agent: Ticking, settings: Settings) -> int:
     Raises SettingsError, such as when nothing can listen at that address.
     """
     clock = SystemClock()
-    with stop_on_signals() as bell, serve_address(agent, settings, clock, bell.poke) as ticking:
+    with stop_on_signals() as bell, _at_address(agent, settings, clock, bell.poke) as ticking:
         kind, served = ("work pools", settings.work_pools) if settings.work_pools else ("labels", settings.labels)
         LOGGER.info('Agent "%s", %s %s: waiting for flow runs', settings.name, kind, ", ".join(served) or "none")
         ended_well = keep_ticking(ticking, clock, settings.max_polls, bell.wait, settings.cadence_seconds)
     return FINE if ended_well else FAILED
+
+
+def _at_address(
+    agent: Ticking, settings: Settings, clock: Clock, poke: Callable[[], None]
+) -> AbstractContextManager[Ticking]:
+    if settings.agent_address is None:
+        return nullcontext(agent)
+    from chalicelib.cli.address import serve_address  # the server's modules cost a start 10 ms
+
+    return serve_address(agent, settings, settings.agent_address, clock, poke)
 
 
 def tick(agent: Ticking, settings: Settings) -> int:

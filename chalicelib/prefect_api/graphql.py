@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from chalicelib.errors import PrefectRejected, PrefectUnauthorized, PrefectUnreachable, shorten
 from chalicelib.prefect_api.documents import RootField, compose
+from chalicelib.prefect_api.portions import MOST_PORTIONS, Portions
 from chalicelib.prefect_api.transport import HttpTransport
+
+LOGGER = logging.getLogger(__name__)
 
 READ_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS_PER_FIELD = 0.5
@@ -38,20 +43,54 @@ class GraphQLClient:
     def __init__(self, transport: HttpTransport) -> None:
         self.transport = transport
         self.read_timeout_seconds = READ_TIMEOUT_SECONDS
+        self._portions = Portions()
+        # No thread of it starts before it is needed.
+        self._threads = ThreadPoolExecutor(MOST_PORTIONS + 1)
 
     def query(self, fields: Sequence[RootField]) -> dict[str, Any]:
         """The value of each field; a problem with any one raises PrefectUnreachable or PrefectRejected."""
         return {alias: _value(reply) for alias, reply in self._exchange("query", fields).items()}
 
+    def begin_query(self, fields: Sequence[RootField]) -> Future[dict[str, Any]]:
+        """The same while something else is asked."""
+        return self._threads.submit(self.query, fields)
+
     def mutate(self, fields: Sequence[RootField], send_until: datetime | None = None) -> dict[str, FieldReply]:
         """The reply of each field. Fields that failed for a transient reason are sent again, the others are not.
 
-        Nothing is sent after `send_until`: a state that is written rests on a reading that must not be old.
+        Nothing is sent after `send_until`: a state that is written rests on a reading that must not be old. Where the
+        server is slow the fields travel in several requests at once; one of these may be lost, and its fields then
+        have a transient problem: they may have been carried out.
 
         Raises PrefectUnreachable when no answer came at all (any of the fields may have been carried out then),
         PrefectUnauthorized, and PrefectRejected when the server does not understand the request.
         """
-        return self._exchange("mutation", fields, send_until)
+        if not fields:
+            return {}
+        portions, begun = self._portions.divide(fields), self.transport.clock.now()
+        if len(portions) == 1:
+            replies = self._exchange("mutation", fields, send_until)
+        else:
+            replies = self._exchange_at_once(portions, send_until)
+        self._portions.learn(portions, (self.transport.clock.now() - begun).total_seconds())
+        return replies
+
+    def _exchange_at_once(
+        self, portions: Sequence[Sequence[RootField]], send_until: datetime | None
+    ) -> dict[str, FieldReply]:
+        under_way = [self._threads.submit(self._exchange, "mutation", portion, send_until) for portion in portions]
+        replies: dict[str, FieldReply] = {}
+        lost: list[PrefectUnreachable] = []
+        for portion, exchange in zip(portions, under_way, strict=True):
+            try:
+                replies |= exchange.result()
+            except PrefectUnreachable as error:
+                LOGGER.warning("A part of a request has no answer: %s", error)
+                lost.append(error)
+                replies |= {root_field.alias: FieldReply(None, str(error), True) for root_field in portion}
+        if len(lost) == len(portions):
+            raise lost[0]
+        return replies
 
     def _exchange(
         self, operation: str, fields: Sequence[RootField], send_until: datetime | None = None

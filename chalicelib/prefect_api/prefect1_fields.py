@@ -15,6 +15,12 @@ from chalicelib.prefect_api.documents import RootField
 RETRY_PATIENCE_SECONDS = 3
 """How long a due task run is left to its own flow-run process, which retries it in place if it still lives."""
 
+QUEUE_LIMIT = 25
+"""Runs that the queue names at most in one answer."""
+
+LIKELY_LIMIT = 30
+"""A few more rows than the queue has: what runs already and is due for a retry is named last there."""
+
 RETRYABLE_STATES = ["Scheduled", "Retrying", "Resume", "Paused", "Queued"]
 
 RUN_COLUMNS = """id name version state serialized_state run_config
@@ -95,17 +101,32 @@ def oldest_due(tenant_id: str, labels: Sequence[str]) -> RootField:
 
     All of a run's labels must be the agent's; runs without labels are for agents without.
     """
-    served = "{labels: {_eq: $labels}}"
-    variables: dict[str, tuple[str, Any]] = {"tenant": ("uuid", tenant_id), "labels": ("jsonb", list(labels))}
-    if labels:
-        served = "{labels: {_contained_in: $labels}}, {_not: {labels: {_eq: $none}}}"
-        variables["none"] = ("jsonb", [])
-    where = f'tenant_id: {{_eq: $tenant}}, state: {{_eq: "Scheduled"}}, _and: [{served}]'
+    where, variables = _served(tenant_id, labels)
     return RootField(
         "due",
         f"flow_run(where: {{{where}}}, order_by: {{state_start_time: asc}}, limit: 1) {{ state_start_time }}",
         variables,
     )
+
+
+def likely_runs(tenant_id: str, labels: Sequence[str], before: datetime) -> RootField:
+    """The Scheduled runs that the queue will name first, by its own rules and order, with what a launch depends on."""
+    where, variables = _served(tenant_id, labels)
+    variables["before"] = ("timestamptz", before.isoformat())
+    where += ", state_start_time: {_lte: $before}"
+    text = f"""flow_run(where: {{{where}}}, order_by: {{state_start_time: asc}}, limit: {LIKELY_LIMIT}) {{
+      {RUN_COLUMNS}
+    }}"""
+    return RootField("runs", text, variables)
+
+
+def _served(tenant_id: str, labels: Sequence[str]) -> tuple[str, dict[str, tuple[str, Any]]]:
+    served = "{labels: {_eq: $labels}}"
+    variables: dict[str, tuple[str, Any]] = {"tenant": ("uuid", tenant_id), "labels": ("jsonb", list(labels))}
+    if labels:
+        served = "{labels: {_contained_in: $labels}}, {_not: {labels: {_eq: $none}}}"
+        variables["none"] = ("jsonb", [])
+    return f'tenant_id: {{_eq: $tenant}}, state: {{_eq: "Scheduled"}}, _and: [{served}]', variables
 
 
 def latest_agent_fault(tenant_id: str, name: str, since: datetime) -> RootField:

@@ -14,6 +14,10 @@ class HttpServer(ThreadingHTTPServer):
 
     daemon_threads = False
     block_on_close = True
+    request_queue_size = 128
+    """Connections that may wait to be accepted. With socketserver's 5 a client that opens 25 at once waits a second for
+    one of them, until TCP tries again; no real server has so few.
+    """
 
     def __init__(self, exchange: type[BaseHTTPRequestHandler]) -> None:
         super().__init__(("127.0.0.1", 0), exchange)

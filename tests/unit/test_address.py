@@ -50,7 +50,7 @@ class World:
 
     @contextmanager
     def served(self) -> Iterator[Ticking]:
-        with serve_address(self, settings_for(self.url), self.clock, self.bell.poke) as ticking:
+        with serve_address(self, settings_for(self.url), self.url, self.clock, self.bell.poke) as ticking:
             yield ticking
 
     def health(self) -> tuple[int, str]:
@@ -163,11 +163,6 @@ def test_the_address_is_free_again_afterwards(world: World) -> None:
             assert world.health()[0] == 200
     with pytest.raises(requests.ConnectionError):
         world.health()
-
-
-def test_without_an_address_nothing_listens(world: World) -> None:
-    with serve_address(world, settings_for(None), world.clock, world.bell.poke) as ticking:
-        assert ticking is world
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.clock import SystemClock
 from chalicelib.errors import PrefectRejected, PrefectUnauthorized, PrefectUnreachable
 from chalicelib.flow_runs import Claim, FlowRun, Place
 from chalicelib.outcomes import Answer, Outcome
@@ -589,3 +590,141 @@ def test_a_log_line_of_anybodys_does_not_stop_recovery(
     assert api.client.mutate([odd])["odd"].problem is None
     clock.turn(ORPHAN_AGE_SECONDS + 1)
     assert [claim.run.id for claim in api.find_own(PLACE).orphans] == [run_id]
+
+
+# In a backlog
+
+
+def make_due(server: Prefect1Server, clock: TurnedClock, count: int) -> list[str]:
+    """Runs that are due one after the other."""
+    run_ids = []
+    for _ in range(count):
+        clock.turn(0.001)
+        run_ids.append(server.add_flow_run())
+    clock.turn(1)
+    return run_ids
+
+
+def test_in_a_backlog_the_runs_are_read_while_the_queue_is_asked(
+    server: Prefect1Server, clock: TurnedClock, api: Prefect1API
+) -> None:
+    run_ids = make_due(server, clock, 85)
+    claimed = [claim.run.id for _ in range(2) for claim in claim_all(api)]
+    server.forget_requests()
+    assert claimed + [run.id for run in poll(api)] == run_ids[:75]
+    assert sorted(fields_of(server)) == [("flow_run", "flow_run"), ("get_runs_in_queue",)]
+
+
+def test_what_is_read_in_a_backlog_is_what_would_have_been_read_of_the_queue(
+    server: Prefect1Server, clock: TurnedClock, api: Prefect1API
+) -> None:
+    make_due(server, clock, 40)
+    alone = [poll(api) for _ in range(2)][-1]
+    assert poll(api) == alone
+    assert [names for names in fields_of(server) if "flow_run" in names] == [("flow_run", "flow_run")] * 3
+
+
+def test_a_full_answer_that_is_the_last_one_costs_no_more(
+    server: Prefect1Server, clock: TurnedClock, api: Prefect1API
+) -> None:
+    make_due(server, clock, 25)
+    claim_all(api)
+    server.forget_requests()
+    assert poll(api) == []
+    assert fields_of(server) == [("get_runs_in_queue",)]
+
+
+def test_a_run_that_was_not_expected_from_the_queue_is_read_after_it(
+    server: Prefect1Server, clock: TurnedClock, api: Prefect1API
+) -> None:
+    make_due(server, clock, 20)
+    retried = []
+    for _ in range(5):
+        run_id = server.add_flow_run(state={"type": "Running"})
+        due = (clock.now() - timedelta(seconds=10)).isoformat()
+        server.add_task_run(run_id, {"type": "Retrying", "start_time": due, "run_count": 2})
+        retried.append(run_id)
+    alone = [poll(api) for _ in range(2)][-1]
+    server.forget_requests()
+    again = poll(api)
+    assert again == alone
+    assert {run.id for run in again if run.is_retry} == set(retried)
+    assert sorted(fields_of(server)) == [("flow_run", "flow_run"), ("flow_run", "flow_run"), ("get_runs_in_queue",)]
+
+
+def test_what_was_read_long_before_the_queue_answered_is_read_again(
+    server: Prefect1Server, clock: TurnedClock, api: Prefect1API
+) -> None:
+    run_ids = make_due(server, clock, 40)
+    for _ in range(2):
+        poll(api)
+    server.faults.add("status", "get_runs_in_queue", status=503, headers={"Retry-After": "5"})
+    server.set_state(run_ids[0], {"type": "Scheduled", "start_time": clock.now().isoformat(), "message": "anew"})
+    server.forget_requests()
+    assert len(poll(api)) == 25
+    assert [names for names in fields_of(server) if "flow_run" in names] == [("flow_run", "flow_run")] * 2
+
+
+def test_an_agents_own_fault_pauses_a_backlog_too(server: Prefect1Server, clock: TurnedClock, api: Prefect1API) -> None:
+    make_due(server, clock, 90)
+    claims = [claim_all(api) for _ in range(2)][-1]
+    record(api, claims[0], Answer.REFUSED_FOR_GOOD, "AccessDenied", agent_fault=True)
+    assert poll(api) == []
+
+
+# A server that takes its time for each field
+
+SLOWLY = 0.02
+"""So that 25 fields take twice the time from which on a mutation is divided."""
+
+
+@pytest.fixture
+def slow() -> Iterator[Prefect1Server]:
+    with Prefect1Server(field_seconds=SLOWLY) as double:
+        yield double
+
+
+def claims_of(server: Prefect1Server) -> list[int]:
+    """How many claims came in each request."""
+    names = [names.count("set_flow_run_states") for names in fields_of(server)]
+    return [count for count in names if count]
+
+
+def test_a_slow_servers_claims_travel_in_several_requests_at_once(slow: Prefect1Server) -> None:
+    run_ids = [slow.add_flow_run() for _ in range(50)]
+    api = make_api(slow, SystemClock())
+    first, second = claim_all(api), claim_all(api)
+    assert {claim.run.id for claim in (*first, *second)} == set(run_ids)
+    undivided, *divided = claims_of(slow)
+    assert undivided == 25
+    assert sum(divided) == 25
+    assert 1 < len(divided) <= 8
+
+
+def test_of_claims_in_several_requests_those_without_an_answer_are_nobodys_yet(
+    slow: Prefect1Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_ids = [slow.add_flow_run() for _ in range(50)]
+    api = make_api(slow, SystemClock())
+    claim_all(api)
+    due = poll(api)
+    lost = due[0].id
+    slow.faults.add("cut_after", lambda request: lost in str(request.variables), times=None)
+    claims = api.claim(due, PLACE)
+    claimed = {claim.run.id for claim in claims}
+    assert lost not in claimed
+    assert 10 < len(claimed) < 25
+    assert "A part of a request has no answer" in caplog.text
+    assert {str(slow.flow_run(run_id)["state"]) for run_id in run_ids} == {"Submitted"}
+
+
+def test_claims_in_several_requests_that_are_all_lost_are_one_trouble(slow: Prefect1Server) -> None:
+    for _ in range(50):
+        slow.add_flow_run()
+    api = make_api(slow, SystemClock())
+    claim_all(api)
+    due = poll(api)
+    slow.faults.add("status", "set_flow_run_states", times=None, status=503)
+    with pytest.raises(PrefectUnreachable):
+        api.claim(due, PLACE)
+    assert len(claims_of(slow)) > 4

@@ -6,6 +6,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from itertools import islice
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -128,9 +129,9 @@ class EcsServer:
         with self._store.lock:
             if action != "RunTask":
                 self._store.allow(action, "*")
-            before = set(self._store.tasks)
+            before = len(self._store.tasks)
             output = write_output(action, ACTIONS[action](self._store, parameters))
-            begun = [arn for arn in self._store.tasks if arn not in before]
+            begun = list(islice(reversed(self._store.tasks), len(self._store.tasks) - before))
         for arn in begun:
             self._begin(arn)
         if fault and fault.then == "cut_after":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from tests.doubles.prefect1.queue import WaitingRuns
 from tests.doubles.prefect1.store import Clock, Refused, Row, Store
 
 SUBMITTED_LOCK_SECONDS = 30.0
@@ -26,8 +28,13 @@ class Backend:
     api_keys: dict[str, str] = field(default_factory=dict)
     runner_tokens: dict[str, str] = field(default_factory=dict)
     field_seconds: float = 0.0
+    sleep: Callable[[float], None] = time.sleep
     lock: threading.RLock = field(default_factory=threading.RLock)
     submitted: dict[str, datetime] = field(default_factory=dict)
+    waiting: WaitingRuns = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.waiting = WaitingRuns(self.store)
 
     def now(self) -> datetime:
         """The server's time."""

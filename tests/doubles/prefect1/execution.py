@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -61,7 +60,7 @@ def answer(call: Call, query: str, variables: Mapping[str, Any] | None, operatio
         return Answer(400, {"errors": [_error(error, document.code) for error in document.errors]})
     mutates = _operation(document.node).operation is OperationType.MUTATION
     if not mutates:
-        time.sleep(call.backend.field_seconds)
+        call.backend.sleep(call.backend.field_seconds)
     with nullcontext() if mutates else call.backend.lock:
         result = execute(
             schema(call.backend.cloud),

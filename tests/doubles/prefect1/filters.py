@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from tests.doubles.prefect1.store import Refused, Row, Store, parse_time
@@ -25,6 +25,16 @@ def compile_filter(store: Store, table: str, where: Mapping[str, Any] | None) ->
     return _every(conditions)
 
 
+def named_ids(where: Mapping[str, Any] | None) -> Collection[str | None] | None:
+    """The only ids that can meet this filter, where it says so outright; None where any row may."""
+    comparison = (where or {}).get("id") or {}
+    if comparison.get("_eq") is not None:
+        return [_typed("uuid", comparison["_eq"])]
+    if comparison.get("_in") is not None:
+        return dict.fromkeys(_typed("uuid", value) for value in comparison["_in"])
+    return None
+
+
 def _clause(store: Store, table: str, name: str, value: Any) -> Condition:
     if name == "_and":
         return _every([compile_filter(store, table, part) for part in value])
@@ -39,16 +49,26 @@ def _clause(store: Store, table: str, name: str, value: Any) -> Condition:
 
 def _every(conditions: list[Condition]) -> Condition:
     def holds(row: Row) -> Truth:
-        answers = [condition(row) for condition in conditions]
-        return False if False in answers else None if None in answers else True
+        answer: Truth = True
+        for condition in conditions:
+            each = condition(row)
+            if each is False:
+                return False
+            answer = answer if each else None
+        return answer
 
     return holds
 
 
 def _some(conditions: list[Condition]) -> Condition:
     def holds(row: Row) -> Truth:
-        answers = [condition(row) for condition in conditions]
-        return True if True in answers else None if None in answers else False
+        answer: Truth = False
+        for condition in conditions:
+            each = condition(row)
+            if each:
+                return True
+            answer = None if each is None else answer
+        return answer
 
     return holds
 

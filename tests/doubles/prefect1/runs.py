@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.doubles.prefect1.backend import Backend, Call
-from tests.doubles.prefect1.filters import ordered
 from tests.doubles.prefect1.states import RUNNING, SCHEDULED, complete_state
 from tests.doubles.prefect1.store import Refused, Row
 from tests.doubles.prefect1.transitions import agent_row_id, move_flow_run
@@ -129,9 +128,7 @@ def get_runs_in_queue(call: Call, wanted: Mapping[str, Any]) -> dict[str, Any]:
     if labels is None:
         raise Refused("'NoneType' object has no attribute 'sort'")
     before = wanted.get("before") or call.backend.now()
-    due = [run for run in call.store.rows("flow_run") if run["tenant_id"] == wanted["tenant_id"]]
-    due = [run for run in call.store.shuffled(due) if _is_ready(call.backend, run, before)]
-    oldest = ordered(due, [{"state_start_time": "asc"}])[: 3 * QUEUE_LIMIT]
+    oldest = _oldest_ready(call.backend, wanted["tenant_id"], before)
     mine = [run["id"] for run in oldest if set(run["labels"]) <= set(labels) and bool(run["labels"]) == bool(labels)]
     if call.agent_id:
         agent = call.store.get("agent", agent_row_id(call))
@@ -140,11 +137,21 @@ def get_runs_in_queue(call: Call, wanted: Mapping[str, Any]) -> dict[str, Any]:
     return {"flow_run_ids": mine[:QUEUE_LIMIT]}
 
 
-def _is_ready(backend: Backend, run: Row, before: datetime) -> bool:
-    if run["state"] == "Running":
-        task_runs = backend.store.owned("task_run", "flow_run_id", run["id"])
-        return any(_is_due(task_run, before) for task_run in task_runs)
-    return _is_due(run, before)
+def _oldest_ready(backend: Backend, tenant_id: str, before: datetime) -> list[Row]:
+    """The runs that the queue looks at; those that run and have a task to retry have no start time and come last."""
+    limit = 3 * QUEUE_LIMIT
+    oldest = backend.waiting.first(tenant_id, limit, before)
+    if len(oldest) < limit:
+        oldest += backend.store.shuffled(
+            run
+            for run in backend.store.rows("flow_run")
+            if run["state"] == "Running" and run["tenant_id"] == tenant_id and _retries(backend, run, before)
+        )
+    return oldest[:limit]
+
+
+def _retries(backend: Backend, run: Row, before: datetime) -> bool:
+    return any(_is_due(task_run, before) for task_run in backend.store.owned("task_run", "flow_run_id", run["id"]))
 
 
 def _is_due(run: Row, before: datetime) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -23,11 +22,11 @@ from graphql import (
 )
 
 from tests.doubles.prefect1.backend import Call
-from tests.doubles.prefect1.filters import compile_filter, ordered, related_rows
+from tests.doubles.prefect1.filters import compile_filter, named_ids, ordered, related_rows
 from tests.doubles.prefect1.mutations import MUTATIONS, Mutation
 from tests.doubles.prefect1.scalars import bind_scalars, usable
 from tests.doubles.prefect1.states import CORE_VERSION
-from tests.doubles.prefect1.store import Row
+from tests.doubles.prefect1.store import Row, parse_time
 from tests.doubles.prefect1.tables import TABLES, tables_sdl
 
 DEPTH_LIMIT = 7
@@ -63,9 +62,7 @@ def _fields(built: GraphQLSchema, name: str) -> dict[str, GraphQLField]:
 
 
 def _bind_table(built: GraphQLSchema, table: str) -> None:
-    _fields(built, "Query")[table].resolve = lambda source, info, **arguments: _select(
-        info.context, table, _visible_rows(info.context, table), **arguments
-    )
+    _fields(built, "Query")[table].resolve = lambda source, info, **arguments: _answer(info.context, table, **arguments)
     _fields(built, "Query")[f"{table}_by_pk"].resolve = _by_pk_resolver(table)
     for relation, (target, _) in {**TABLES[table].one, **TABLES[table].many}.items():
         _fields(built, table)[relation].resolve = _relation_resolver(table, relation, target)
@@ -81,6 +78,26 @@ def _relation_resolver(table: str, relation: str, target: str) -> Any:
     return resolve
 
 
+def _answer(call: Call, table: str, where: Mapping[str, Any] | None = None, **more: Any) -> list[Row]:
+    """The rows of a table query; what asks as the queue does is answered from its index."""
+    tenant_id = _tenant_of_queue(where or {}, more) if table == "flow_run" else None
+    if tenant_id is None:
+        return _select(call, table, _visible_rows(call, table, where), where, **more)
+    condition = compile_filter(call.store, table, where)
+    latest = ((where or {}).get("state_start_time") or {}).get("_lte")
+    before = parse_time(latest) if latest else None
+    return call.backend.waiting.first(tenant_id, more["limit"], before, lambda run: condition(run) is True)
+
+
+def _tenant_of_queue(where: Mapping[str, Any], more: Mapping[str, Any]) -> str | None:
+    """The tenant whose first Scheduled runs by start time are wanted, None when anything else is."""
+    in_order = more.get("order_by") == [{"state_start_time": "asc"}] and more.keys() == {"order_by", "limit"}
+    if not in_order or where.get("state") != {"_eq": "Scheduled"}:
+        return None
+    tenant_id = (where.get("tenant_id") or {}).get("_eq")
+    return str(tenant_id) if tenant_id else None
+
+
 def _select(
     call: Call,
     table: str,
@@ -91,22 +108,25 @@ def _select(
     offset: int | None = None,
 ) -> list[Row]:
     condition = compile_filter(call.store, table, where)
-    found = ordered((row for row in call.store.shuffled(rows) if condition(row) is True), order_by)
+    found = ordered(call.store.shuffled(row for row in rows if condition(row) is True), order_by)
     start = offset or 0
     return found[start:] if limit is None else found[start : start + limit]
 
 
-def _visible_rows(call: Call, table: str) -> list[Row]:
+def _visible_rows(call: Call, table: str, where: Mapping[str, Any] | None) -> list[Row]:
+    """The rows among which a query looks: those of the ids that it names, if it does."""
+    ids = named_ids(where)
     if table == "tenant" and call.backend.cloud:
-        tenant = call.store.get("tenant", call.backend.tenant_of(call.credential))
-        return [tenant] if tenant else []
-    return call.store.rows(table)
+        ids = [call.backend.tenant_of(call.credential)]
+    if ids is None:
+        return call.store.rows(table)
+    return [row for row in (call.store.get(table, row_id) for row_id in ids) if row]
 
 
 def _by_pk_resolver(table: str) -> Any:
     def resolve(source: Any, info: GraphQLResolveInfo[Call], id: Any) -> Row | None:  # noqa: A002
-        rows = _visible_rows(info.context, table)
-        return next(iter(_select(info.context, table, rows, where={"id": {"_eq": id}})), None)
+        where = {"id": {"_eq": id}}
+        return next(iter(_select(info.context, table, _visible_rows(info.context, table, where), where)), None)
 
     return resolve
 
@@ -129,7 +149,7 @@ def _auth_info(source: Any, info: GraphQLResolveInfo[Call]) -> dict[str, str | N
 def _mutation_resolver(mutation: Mutation) -> Any:
     def resolve(source: Any, info: GraphQLResolveInfo[Call], input: Mapping[str, Any]) -> dict[str, Any]:  # noqa: A002
         call: Call = info.context
-        time.sleep(call.backend.field_seconds)
+        call.backend.sleep(call.backend.field_seconds)
         with call.backend.lock:
             return mutation(call, usable(input))
 

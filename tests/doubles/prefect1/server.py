@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any
@@ -28,10 +29,11 @@ CLOUD_KEY = "cloud-api-key"
 class Prefect1Server:
     """A Prefect 1 API at `url`, a context manager.
 
-    `clock` is its time. `round_trip_seconds` passes before each answer and `field_seconds` with each root field of a
-    mutation and with each query. `tenant` makes the default tenant, whose id is `tenant_id`. `cloud` makes it Prefect
-    Cloud: every request needs `Authorization: Bearer` with one of `api_keys` or `runner_tokens`, both credential to
-    tenant id, whose tenants are made. `seed` decides ids and the order of rows that nobody ordered.
+    `clock` is its time. `round_trip_seconds` passes before each answer, and `field_seconds` with each root field of a
+    mutation, one after the other, and once with a query; `sleep` lets them pass. `tenant` makes the default tenant,
+    whose id is `tenant_id`. `cloud` makes it Prefect Cloud: every request needs `Authorization: Bearer` with one of
+    `api_keys` or `runner_tokens`, both credential to tenant id, whose tenants are made. `seed` decides ids and the
+    order of rows that nobody ordered.
     """
 
     def __init__(
@@ -44,13 +46,15 @@ class Prefect1Server:
         tenant: bool = True,
         api_keys: Mapping[str, str] | None = None,
         runner_tokens: Mapping[str, str] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.round_trip_seconds = round_trip_seconds
+        self.sleep = sleep
         self.faults = Faults()
         self.clock: Clock = clock or SystemClock()
         self._requests: list[Request] = []
         store = Store(self.clock, seed)
-        self._backend = Backend(store, self.clock, cloud, field_seconds=field_seconds)
+        self._backend = Backend(store, self.clock, cloud, field_seconds=field_seconds, sleep=sleep)
         self.tenant_id: str = store.insert("tenant", name="Default", slug="default")["id"] if tenant else ""
         self._admit(self._backend.runner_tokens, runner_tokens or {})
         default_keys = {CLOUD_KEY: self.tenant_id} if cloud and tenant else {}
@@ -219,6 +223,11 @@ class Prefect1Server:
     def logs(self, flow_run_id: str) -> list[Row]:
         """The logs of a flow run, oldest first."""
         return self._owned("log", "flow_run_id", flow_run_id, "timestamp")
+
+    def runs_with_logs(self) -> set[str]:
+        """The ids of the flow runs that have a log, found without a copy of it."""
+        with self._backend.lock:
+            return {row["flow_run_id"] for row in self._backend.store.rows("log")}
 
     def agents(self) -> list[Row]:
         """All agents, oldest first."""

@@ -49,6 +49,7 @@ def move_flow_run(backend: Backend, run: Row, document: Document) -> None:
             if task_run["state"] not in FINISHED:
                 move_task_run(backend, task_run, document)
     record_state(backend, "flow_run", run, document)
+    backend.waiting.add(run)
     if document["type"] in RUNNING | {"Submitted"}:
         backend.store.update(run, heartbeat=backend.now())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
@@ -24,6 +24,7 @@ class Gateway(Protocol):
     """What the transport hands requests to."""
 
     round_trip_seconds: float
+    sleep: Callable[[float], None]
 
     def authorized(self, headers: Any) -> bool:
         """Whether these headers may ask anything."""
@@ -67,7 +68,7 @@ class _Exchange(BaseHTTPRequestHandler):
         """Say nothing; requests are recorded instead."""
 
     def _exchange(self, read: Any) -> None:
-        time.sleep(self.gateway.round_trip_seconds)
+        self.gateway.sleep(self.gateway.round_trip_seconds)
         try:
             payload = read()
             if not self.gateway.authorized(self.headers):
@@ -117,7 +118,7 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _fails_before(self, fault: Fault, request: Request) -> bool:
         if fault.then == "delay":
-            time.sleep(fault.seconds)
+            self.gateway.sleep(fault.seconds)
         elif fault.then == "status":
             self._send(fault.status, fault.body, headers=dict(fault.headers))
         elif fault.then == "html":
