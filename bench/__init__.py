@@ -1,1 +1,1 @@
-"""`python -m bench [NAME ...]`: the numbers of the agent, measured on this machine and printed."""
+"""`python -m bench [NAME ...]`: the numbers of the agent, measured on this machine, printed and kept."""

@@ -1,63 +1,112 @@
-"""`python -m bench [NAME ...]`: measures and prints; 1 when something does not hold or cannot be measured."""
+"""`python -m bench [NAME ...]`: measures, prints, and keeps what it finds in `docs/benchmarks`.
+
+The exit code is 1 when something does not hold or could not be measured, 2 for an unknown name, 130 after Ctrl-C.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from argparse import ArgumentParser
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-from bench.drain import measure_drain
-from bench.hardship import measure_kills, measure_limits
-from bench.kubernetes import RUNS, measure_kubernetes
-from bench.outcomes import measure_outcomes
-from bench.results import Result, render
-from bench.start import measure_start
-from bench.surroundings import PREFECT1, TookTooLong
-from bench.ticks import measure_batch, measure_scheduled, measure_wake
-from bench.work_pools import RUNS as POOL_RUNS
-from bench.work_pools import measure_work_pools
-from tests.prefect3.server import PYTHON as PREFECT3
+from bench.machine import ENVIRONMENTS, Environment
+from bench.measurements import PLACES, measurement_of
+from bench.page import write_pages
+from bench.plots import draw
+from bench.results import Figure, Measurement
+from bench.sheets import DIRECTORY, Sheet, Sheets, begin, fill
 
-MEASUREMENTS: Mapping[str, tuple[str, Callable[[], list[Result]]]] = {
-    "wake": ("A warm wake-up tick with nothing due", measure_wake),
-    "scheduled": ("A scheduled tick with nothing due", measure_scheduled),
-    "batch": ("25 due runs of 3 distinct definitions", measure_batch),
-    "start": ("Start of the process to its first poll", measure_start),
-    "drain": ("200 due runs, 30 ms a request, no pacing", measure_drain),
-    "kubernetes": (f"{RUNS:,} due runs as Jobs, 30 ms a request, no pacing", measure_kubernetes),
-    "limits": ("1,000 due runs under AWS's documented limits", measure_limits),
-    "kills": ("200 due runs, and a process that is killed 30 times", measure_kills),
-    "work-pools": (f"{POOL_RUNS:,} due runs of a work pool on ECS, beside the official worker", measure_work_pools),
-    "outcomes": ("The same outcome, one process or a new one for each tick", measure_outcomes),
-}
-BESIDE_PREFECT1 = ("start", "drain", "kubernetes")
+INTERRUPTED = 130
 
 
-def main(names: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Measure what is named, or everything."""
-    unknown = [name for name in names if name not in MEASUREMENTS]
+    asked = _parser().parse_args(arguments)
+    unknown = [name for name in asked.names if name not in PLACES]
     if unknown:
-        print(f"There is no bench {unknown[0]!r}; there are {', '.join(MEASUREMENTS)}", file=sys.stderr)
+        print(f"There is no bench {unknown[0]!r}; there are {', '.join(PLACES)}", file=sys.stderr)
         return 2
+    if asked.list:
+        return _list()
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    return max([_show(name) for name in names or MEASUREMENTS])
+    return _measure_all(asked.names or list(PLACES), Sheets(asked.into))
 
 
-def _show(name: str) -> int:
-    title, measure = MEASUREMENTS[name]
-    if name in BESIDE_PREFECT1 and not PREFECT1.exists():
-        print(f"{title} ({name})\n  not measured: no prefect 1.4.1 at {PREFECT1}; PREFECT1_PYTHON names another one\n")
-        return 1
-    if name == "work-pools" and not PREFECT3.exists():
-        print(f"{title} ({name})\n  not measured: no Prefect 3 at {PREFECT3}; `make servers` installs it\n")
-        return 1
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser("python -m bench", description="Measure, and keep what is found in docs/benchmarks.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure; everything when nothing is named")
+    parser.add_argument("--list", action="store_true", help="tell the names, and measure nothing")
+    parser.add_argument("--into", type=Path, default=DIRECTORY, help="another directory, the page beside it: for a try")
+    return parser
+
+
+def _measure_all(names: Iterable[str], sheets: Sheets) -> int:
+    code = 0
+    for name in names:
+        code = max(code, measure(name, sheets))
+        if code == INTERRUPTED:
+            break
+    return code
+
+
+def _list() -> int:
+    for name in PLACES:
+        print(f"{name:22} {measurement_of(name).title}")
+    return 0
+
+
+def measure(name: str, sheets: Sheets) -> int:
+    """Measure what has this name, whatever comes of it; the exit code of this measurement."""
     try:
-        results = measure()
-    except TookTooLong as error:
-        print(f"{title} ({name})\n  not measured: {error}\n")
+        measurement = measurement_of(name)
+        print(f"{measurement.title} ({name})", flush=True)
+        return tell_lacking(measurement.needs) or keep(name, measurement, sheets)
+    except KeyboardInterrupt:
+        print("  interrupted before anything was measured\n", flush=True)
+        return INTERRUPTED
+    except Exception as error:
+        print(f"  not measured: {type(error).__name__}: {error}\n", flush=True)
         return 1
-    print(render(f"{title} ({name})", results), end="\n\n", flush=True)
-    return 0 if all(result.holds for result in results) else 1
+
+
+def tell_lacking(needs: Iterable[str], environments: Mapping[str, Environment] = ENVIRONMENTS) -> int:
+    """1 when something that is needed is not installed, after having said how that is done."""
+    lacking = [need for need in needs if not environments[need].is_there()]
+    for need in lacking:
+        print(f"  not measured: {need} is not installed; `{environments[need].command}` does it\n", flush=True)
+    return 1 if lacking else 0
+
+
+def keep(name: str, measurement: Measurement, sheets: Sheets) -> int:
+    """Measure, print each figure, keep everything, and write the pages anew; the exit code of this measurement."""
+    sheet = begin(name, measurement)
+    try:
+        fill(sheet, measurement, sheets, _tell)
+    except KeyboardInterrupt:
+        print(f"  interrupted; {_kept(sheet, sheets)}\n", flush=True)
+        return INTERRUPTED
+    except Exception as error:
+        print(f"  not measured to its end: {type(error).__name__}: {error}; {_kept(sheet, sheets)}\n", flush=True)
+        return 1
+    finally:
+        if sheet.figures or sheet.curves:
+            draw(sheet, sheets.directory)
+            write_pages(sheets)
+    print(f"  {sheet.seconds:.0f} s; {_kept(sheet, sheets)}\n", flush=True)
+    return 1 if sheet.broken() else 0
+
+
+def _tell(figure: Figure) -> None:
+    promised = f"  ({figure.promise}: {'holds' if figure.holds else 'DOES NOT HOLD'})" if figure.promise else ""
+    print(f"  {figure.agent:26} {figure.quantity:60} {figure}{promised}", flush=True)
+
+
+def _kept(sheet: Sheet, sheets: Sheets) -> str:
+    if not sheet.figures and not sheet.curves:
+        return "nothing was known, what was kept before stays"
+    return f"kept in {sheets.directory / sheet.name}.json: figures {len(sheet.figures)}, curves {len(sheet.curves)}"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ class LambdaContainer:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.lambda_process"],
             cwd=PROJECT,
-            env=_environment(place) | more,
+            env=stage_environment(place) | more,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -52,10 +52,14 @@ class LambdaContainer:
         return answer
 
 
-def _environment(place: Surroundings) -> dict[str, str]:
+def stage_environment(place: Surroundings) -> dict[str, str]:
+    """What a stage's functions find in their environment, the queues apart."""
     return place.environment | {
         "PREFECT__CLOUD__AGENT__NAME": "lambda",
         "PREFECT__CLOUD__AGENT__LABELS": f'["{LABEL}"]',
         "AGENT_CLUSTER": CLUSTER,
         "AGENT_SUBNETS": "subnet-0a1b2c3d",
+        "AGENT_SECURITY_GROUPS": "sg-0a1b2c3d",
+        "AGENT_EXECUTION_ROLE_ARN": "arn:aws:iam::123456789012:role/execution",
+        "AGENT_TASK_ROLE_ARN": "arn:aws:iam::123456789012:role/task",
     }

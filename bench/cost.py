@@ -7,14 +7,13 @@ is worked out of them by `tests/cost_page.py`.
 from __future__ import annotations
 
 import json
-import os
-import platform
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from bench.container import LambdaContainer
+from bench.machine import machine
 from bench.surroundings import EcsSurroundings, surroundings
 
 MEASUREMENTS = Path(__file__).with_name("cost_measurements.json")
@@ -33,7 +32,7 @@ def measure() -> dict[str, Any]:
         peak_mb = container.invoke("wake")["peak_mb"]
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": machine(),
         "cold": {"cpu_seconds": round(cold["cpu_seconds_since_start"], 3)},
         **{f"idle {handler}": numbers for handler, numbers in idle.items()},
         **{f"wake with {runs} due": numbers for runs, numbers in busy.items()},
@@ -61,12 +60,6 @@ def _measure_busy(place: EcsSurroundings, container: LambdaContainer, runs: int)
 
 def _numbers(answers: list[dict[str, Any]], requests: float) -> dict[str, float]:
     return {"cpu_seconds": round(mean(answer["cpu_seconds"] for answer in answers), 4), "requests": round(requests, 1)}
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{platform.machine()} {named[0] if named else ''}".strip()
 
 
 if __name__ == "__main__":

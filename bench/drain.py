@@ -1,83 +1,123 @@
-"""A backlog: how fast it is served, by a long process, by a new process for each tick, and by the real 1.4.1 agent."""
+"""A backlog on ECS without quotas: how fast it is served, by one process, by a new one for each tick, by the real zip,
+and by the real 1.4.1 agent.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from bench.results import Result
-from bench.surroundings import EcsSurroundings, Surroundings, surroundings, wait_until
+from bench.agents import ECS_PEER, OUR_PROCESS, Agent, ProcessPerTick
+from bench.backlog import REQUESTS_A_RUN, Served, figures, serve_backlog
+from bench.results import OURS, Curve, Figure, Measurement, Plot, at_most
+from bench.surroundings import EcsSurroundings, surroundings
+from bench.zip import zipped_agent
+from tests.doubles.ecs import EcsServer
 
-RUNS, IMAGES, ROUND_TRIP_SECONDS = 200, 3, 0.03
+RUNS = int(os.environ.get("BENCH_RUNS") or 1000)
+IMAGES, ROUND_TRIP_SECONDS, ROUNDS = 3, 0.03, 3
 UNPACED = {"AGENT_LAUNCHES_PER_SECOND": "0"}
-SHORT_TICKS = {"AGENT_CADENCE_SECONDS": "3"}
-"""A tick claims until 2 s before the next one: with these for 1 s, so that the backlog takes several processes, and
-what each of them needs to sign in and to import botocore weighs most."""
+LEAST_RATE, LEAST_RATE_PER_FIELD, CALLS_A_RUN = 200.0, 64.0, 1.02
+ACTIONS = ("RunTask", "RegisterTaskDefinition", "DescribeTaskDefinition", "DeregisterTaskDefinition")
+PLOT = Plot(f"{RUNS:,} due runs on ECS: how they are started", "seconds since the start", "runs started")
+PLOT_PER_FIELD = Plot("The same with time for each root field", PLOT.x, PLOT.y)
+
+EcsAgent = Agent[EcsSurroundings]
 
 
 @dataclass(frozen=True)
 class Drain:
-    """How one agent served the backlog, the start of its processes included."""
+    """How one agent served the backlog, and what it asked of ECS, each with its moment."""
 
-    name: str
-    seconds: float
-    polling_seconds: float
-    requests: int
-    registrations: int
-    processes: int = 1
+    served: Served
+    calls: Sequence[tuple[str, datetime]]
 
 
-def measure_drain() -> list[Result]:
-    """200 due runs at 30 ms a request, to Prefect and ECS alike, without pacing."""
-    drains = [
-        _drain("one process (start)", lambda place: keep_running(place, place.ours)),
-        _drain("a process per tick of 10 s", tick_repeatedly),
-        _drain("a process per tick of 3 s", lambda place: tick_repeatedly(place, **SHORT_TICKS)),
-        _drain("prefect 1.4.1", lambda place: keep_running(place, place.prefects)),
-    ]
-    return [result for drain in drains for result in _results(drain, drains[-1])]
+def measure_drain() -> Iterator[Figure | Curve]:
+    """With time for each request."""
+    measured = Beside(PLOT.title, LEAST_RATE, REQUESTS_A_RUN)
+    yield from measured.real_agent()
+    yield from measured.ours(OUR_PROCESS)
+    yield from measured.ours(ProcessPerTick())
+    with zipped_agent() as in_zip:
+        yield from measured.ours(in_zip)
 
 
-def _drain(name: str, serve: Callable[[EcsSurroundings], int]) -> Drain:
-    with surroundings(ROUND_TRIP_SECONDS) as place:
-        place.add_due_runs(RUNS, IMAGES)
-        begun = time.monotonic()
-        processes = serve(place)
-        seconds = time.monotonic() - begun
-        moments = [request.time for request in place.prefect.requests]
-        registrations = place.ecs.count("RegisterTaskDefinition")
-        return Drain(name, seconds, (moments[-1] - moments[0]).total_seconds(), len(moments), registrations, processes)
+def measure_drain_per_field() -> Iterator[Figure | Curve]:
+    """With as much time for each root field of a mutation."""
+    measured = Beside(PLOT_PER_FIELD.title, LEAST_RATE_PER_FIELD, None, field_seconds=ROUND_TRIP_SECONDS)
+    yield from measured.real_agent()
+    yield from measured.ours(OUR_PROCESS)
+    yield from measured.ours(ProcessPerTick())
 
 
-def is_drained(place: Surroundings) -> bool:
-    """Whether every run was launched or refused, and its log says so."""
-    return place.signs_of_launch() >= len(place.run_ids)
+class Beside:
+    """Agents beside the real one, which is measured first, and once: it takes half a minute for 1,000 runs.
+
+    Of ours so many runs a second are promised, and at most so many requests to Prefect for each.
+    """
+
+    def __init__(
+        self, plot: str, least_rate: float, most_requests: float | None, field_seconds: float | None = None
+    ) -> None:
+        self._plot, self._field_seconds = plot, field_seconds
+        self._least_rate, self._most_requests = least_rate, most_requests
+        self._real: Served | None = None
+
+    def real_agent(self) -> Iterator[Figure | Curve]:
+        """What there is to beat."""
+        drain = _drain(ECS_PEER, self._field_seconds)
+        yield from self._tell(ECS_PEER.name, [drain])
+        self._real = drain.served
+
+    def ours(self, agent: EcsAgent) -> Iterator[Figure | Curve]:
+        """One of ours, several times."""
+        yield from self._tell(agent.name, [_drain(agent, self._field_seconds) for _ in range(ROUNDS)])
+
+    def _tell(self, name: str, rounds: Sequence[Drain]) -> Iterator[Figure | Curve]:
+        served = [drain.served for drain in rounds]
+        yield from figures(name, served, self._least_rate, self._most_requests, self._real)
+        last = rounds[-1]
+        yield from _calls_a_run(name, Counter(action for action, _ in last.calls))
+        yield last.served.curve(self._plot, name, [at for action, at in last.calls if action == "RunTask"])
 
 
-def keep_running(place: Surroundings, command: Sequence[str]) -> int:
-    """Let one process serve all runs; the number of processes."""
-    with place.running(command, **UNPACED) as process:
-        # To look is work for the doubles, which would keep whoever is measured waiting.
-        wait_until(lambda: is_drained(place), process, pause_seconds=0.1)
-    return 1
+def _calls_a_run(name: str, calls: Counter[str]) -> Iterator[Figure]:
+    quantity, value = "calls to ECS a run", calls.total() / RUNS
+    yield at_most(name, quantity, value, CALLS_A_RUN) if name in OURS else Figure(name, quantity, value)
+    for action in ACTIONS:
+        yield Figure(name, f"{action} for {RUNS:,} runs", calls[action])
 
 
-def tick_repeatedly(place: Surroundings, **more: str) -> int:
-    """Let each tick be a process, until all runs are served; the number of processes."""
-    processes = 0
-    while not is_drained(place):
-        place.run(place.our_tick, **UNPACED, **more)
-        processes += 1
-    return processes
+def _drain(agent: EcsAgent, field_seconds: float | None) -> Drain:
+    with surroundings(ROUND_TRIP_SECONDS, field_seconds=field_seconds) as place:
+        served = serve_backlog(place, agent, RUNS, IMAGES, **UNPACED)
+        return Drain(served, place.ecs.ask(_calls))
 
 
-def _results(drain: Drain, real: Drain) -> list[Result]:
-    rate, polling_rate = RUNS / drain.seconds, RUNS / drain.polling_seconds
-    ratio, polling_ratio = real.seconds / drain.seconds, real.polling_seconds / drain.polling_seconds
-    return [
-        Result(f"{drain.name}: runs a second, start included", f"{rate:.1f} ({ratio:.1f} x)"),
-        Result("    the same from its first request on", f"{polling_rate:.1f} ({polling_ratio:.1f} x)"),
-        Result("    requests to Prefect for each run", f"{drain.requests / RUNS:.2f}"),
-        Result("    registrations, processes", f"{drain.registrations}, {drain.processes}"),
-    ]
+def _calls(ecs: EcsServer) -> list[tuple[str, datetime]]:
+    return [(call.action, call.at) for call in ecs.calls]
+
+
+DRAIN = Measurement(
+    f"{RUNS:,} due runs on ECS, {1000 * ROUND_TRIP_SECONDS:.0f} ms a request, no pacing",
+    f"{IMAGES} images; both Prefect and ECS take {1000 * ROUND_TRIP_SECONDS:.0f} ms a request, and have no quotas. "
+    "From the first request, or the start, to the last record that a run was launched. CPU is user and system time of "
+    "all processes, without what the same start takes when nothing is due. A tick begins as soon as the one before has "
+    f"ended. Medians of {ROUNDS}, the real agent once.",
+    measure_drain,
+    needs=("prefect1",),
+    plots=(PLOT,),
+)
+PER_FIELD = Measurement(
+    f"{RUNS:,} due runs on ECS, {1000 * ROUND_TRIP_SECONDS:.0f} ms for each root field of a mutation",
+    "The same with a Prefect that carries out the root fields of a mutation one after the other, as GraphQL wants it, "
+    f"and takes {1000 * ROUND_TRIP_SECONDS:.0f} ms for each: what fewer requests would save, "
+    "their many fields cost. So the number of requests is not promised here.",
+    measure_drain_per_field,
+    needs=("prefect1",),
+    plots=(PLOT_PER_FIELD,),
+)

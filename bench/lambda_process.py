@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-STATUS = Path("/proc/self/status")
+from bench.usage import own_peak_mb
 
 
 class Context:
@@ -27,18 +25,6 @@ class Context:
     def get_remaining_time_in_millis(self) -> int:
         """A function that has just begun."""
         return 60_000
-
-
-def peak_mb() -> float:
-    """The most memory that this program has had resident, in MB.
-
-    `ru_maxrss` survives exec and so knows the parent's peak too; it is the fallback where there is no /proc.
-    """
-    if STATUS.exists():
-        (line,) = [line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM")]
-        return int(line.split()[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
 def event_for(handler: str) -> dict[str, Any]:
@@ -65,7 +51,7 @@ def serve() -> None:
         returned = handlers[handler](event_for(handler), Context())
         cpu = {"cpu_seconds": time.process_time() - begun, "cpu_seconds_since_start": time.process_time()}
         # Powertools imports botocore's bare package to ask for its version; a client costs 90 ms and 16 MB.
-        measured = {"peak_mb": peak_mb(), "has_aws_clients": "botocore.client" in sys.modules}
+        measured = {"peak_mb": own_peak_mb(), "has_aws_clients": "botocore.client" in sys.modules}
         answers.write(json.dumps({"returned": returned, **measured, **cpu}) + "\n")
         answers.flush()
     answers.close()

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 
-from bench.results import Result
+from bench.results import ONE_PROCESS, PER_TICK, Figure, Measurement, exactly
 from bench.surroundings import LABEL, EcsSurroundings, ecs_run, surroundings, wait_until
+from tests.doubles.ecs import EcsServer
 
 BATCHES = 3
 RETRY_AGE_SECONDS = 10
@@ -33,12 +34,7 @@ class Served:
     def __init__(self, place: EcsSurroundings) -> None:
         self.place = place
         self._runs: dict[str, tuple[str, str]] = {}
-        place.ecs.faults.add(
-            when=lambda action, asked: action == "RunTask" and "scarce" in asked["taskDefinition"],
-            then="failure",
-            times=None,
-            reason=NO_CAPACITY,
-        )
+        place.ecs.ask(_lack_capacity)
 
     def add_batch(self, number: int) -> None:
         """One run of each kind, all due."""
@@ -59,7 +55,7 @@ class Served:
 
     def outcomes(self) -> Outcomes:
         """What became of them."""
-        tasks = Counter(task["startedBy"] for task in self.place.ecs.tasks())
+        tasks = Counter(task["startedBy"] for task in self.place.ecs.ask(EcsServer.tasks))
         return {
             name: (self._states(run_id), self._states(task_run_id), tasks[f"prefect/{run_id}"])
             for name, (run_id, task_run_id) in self._runs.items()
@@ -69,17 +65,31 @@ class Served:
         return tuple(state["state"] for state in self.place.prefect.states(run_id)) if run_id else ()
 
 
-def measure_outcomes() -> list[Result]:
+def _lack_capacity(ecs: EcsServer) -> None:
+    ecs.faults.add(
+        when=lambda action, asked: action == "RunTask" and "scarce" in asked["taskDefinition"],
+        then="failure",
+        times=None,
+        reason=NO_CAPACITY,
+    )
+
+
+def measure_outcomes() -> Iterator[Figure]:
     """Three batches, each given when the one before is settled."""
-    long, short = _serve(_one_process), _serve(_new_processes)
-    different = [name for name in long if long[name] != short[name]]
-    kinds = Counter(states[-1] for states, _, _ in long.values())
-    twice = [name for name, (_, _, tasks) in (*long.items(), *short.items()) if tasks > 1]
-    return [
-        Result("runs served by one process", ", ".join(f"{kinds[kind]} {kind}" for kind in sorted(kinds))),
-        Result("runs with another outcome", str(len(different)), "0", not different),
-        Result("runs with two tasks", str(len(twice)), "0", not twice),
-    ]
+    served = {}
+    for agent, serve in ((ONE_PROCESS, _one_process), (PER_TICK, _new_processes)):
+        served[agent] = _serve(serve)
+        yield from _account(agent, served[agent])
+    long, short = served[ONE_PROCESS], served[PER_TICK]
+    different = sum(long[name] != short[name] for name in long)
+    yield exactly(PER_TICK, "runs with another outcome than one process gives them", different, 0)
+
+
+def _account(agent: str, outcomes: Outcomes) -> Iterator[Figure]:
+    kinds = Counter(states[-1] for states, _, _ in outcomes.values())
+    for kind in sorted(kinds):
+        yield Figure(agent, f"runs that end up {kind}", kinds[kind])
+    yield exactly(agent, "runs with two tasks", sum(tasks > 1 for _, _, tasks in outcomes.values()), 0)
 
 
 def _serve(agent: Callable[[EcsSurroundings], AbstractContextManager[Callable[[Served], None]]]) -> Outcomes:
@@ -100,3 +110,10 @@ def _one_process(place: EcsSurroundings) -> Iterator[Callable[[Served], None]]:
 @contextmanager
 def _new_processes(place: EcsSurroundings) -> Iterator[Callable[[Served], None]]:
     yield lambda _served: place.run(place.our_tick)
+
+
+MEASUREMENT = Measurement(
+    "The same outcome, one process or a new one for each tick",
+    f"{BATCHES} batches of each kind of run; some cannot be started, some find no capacity, some are retries.",
+    measure_outcomes,
+)

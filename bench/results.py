@@ -29,7 +29,14 @@ class Figure:
     holds: bool = True
 
     def __str__(self) -> str:
-        return f"{self.value:,.4g}" + (f" {self.unit}" if self.unit else "")
+        return self.number + (f" {self.unit}" if self.unit else "")
+
+    @property
+    def number(self) -> str:
+        """The value to three digits; a count, and what has four digits before the point, in full."""
+        if self.value == round(self.value) or abs(self.value) >= 1000:
+            return f"{self.value:,.0f}"
+        return f"{self.value:.3g}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""What is measured against: the doubles in this process, the measured programs in processes of their own."""
+"""What is measured against: Prefect's double in this process, the platform's and the measured programs in their own.
+
+Whoever measures looks seldom while something is measured, as this process answers for Prefect meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.hosted import Hosted
 from tests.doubles.ecs import EcsServer
 from tests.doubles.prefect1 import Clock, Prefect1Server
 
@@ -106,7 +110,7 @@ class Surroundings:
 
     def runs_with_sign(self) -> int:
         """How many runs the log says were launched."""
-        return sum(bool(self.prefect.logs(run_id)) for run_id in self.run_ids)
+        return len(self.prefect.runs_with_logs().intersection(self.run_ids))
 
     def add_due_runs(self, count: int, images: int) -> list[str]:
         """So many due flow runs, in turn of so many images."""
@@ -123,11 +127,11 @@ class Surroundings:
 
 
 class EcsSurroundings(Surroundings):
-    """Surroundings with one ECS."""
+    """Surroundings with one ECS, in a process of its own."""
 
     platform = "ecs"
 
-    def __init__(self, prefect: Prefect1Server, ecs: EcsServer, directory: Path) -> None:
+    def __init__(self, prefect: Prefect1Server, ecs: Hosted[EcsServer], directory: Path) -> None:
         super().__init__(prefect, directory)
         self.ecs = ecs
         self.arguments_file = directory / "run_task.yaml"
@@ -151,7 +155,7 @@ class EcsSurroundings(Surroundings):
     def forget(self) -> None:
         """Begin all counts anew."""
         super().forget()
-        self.ecs.forget_calls()
+        self.ecs.ask(EcsServer.forget_calls)
 
 
 def ecs_run(image: str) -> dict[str, Any]:
@@ -160,25 +164,35 @@ def ecs_run(image: str) -> dict[str, Any]:
 
 
 @contextmanager
-def surroundings(round_trip_seconds: float = 0.0, clock: Clock | None = None) -> Iterator[EcsSurroundings]:
-    """Fresh ones, stopped afterwards; `clock` is Prefect's."""
+def surroundings(
+    round_trip_seconds: float = 0.0, clock: Clock | None = None, field_seconds: float | None = None
+) -> Iterator[EcsSurroundings]:
+    """Fresh ones, stopped afterwards; `clock` is Prefect's.
+
+    With `field_seconds` that is what Prefect takes for each root field of a mutation, and for a query, in the place of
+    a round-trip time for each request.
+    """
     with ExitStack() as stack:
-        prefect = stack.enter_context(Prefect1Server(clock, round_trip_seconds))
-        ecs = stack.enter_context(EcsServer(clusters=(CLUSTER,), round_trip_seconds=round_trip_seconds))
+        per_request = round_trip_seconds if field_seconds is None else 0.0
+        prefect = stack.enter_context(Prefect1Server(clock, per_request, field_seconds or 0.0))
+        ecs = stack.enter_context(Hosted(EcsServer, clusters=(CLUSTER,), round_trip_seconds=round_trip_seconds))
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         yield EcsSurroundings(prefect, ecs, Path(directory))
 
 
 def wait_until(
-    is_so: Callable[[], bool], process: subprocess.Popen[bytes] | None = None, pause_seconds: float = 0.005
+    is_so: Callable[[], bool],
+    process: subprocess.Popen[bytes] | None = None,
+    pause_seconds: float = 0.005,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> None:
     """Return when it is so. Raises TookTooLong, also as soon as the process that should bring it about has ended."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_seconds
     while not is_so():
         if process is not None and process.poll() is not None and not is_so():
             raise TookTooLong(f"It ended with {process.returncode} before it was done")
         if time.monotonic() > deadline:
-            raise TookTooLong(f"It was not done after {PATIENCE_SECONDS:.0f} s")
+            raise TookTooLong(f"It was not done after {patience_seconds:.0f} s")
         time.sleep(pause_seconds)
 
 

@@ -9,28 +9,26 @@ import boto3
 from moto.server import ThreadedMotoServer
 
 from bench.container import LambdaContainer
-from bench.results import Result, at_most, exactly
-from bench.surroundings import EcsSurroundings, surroundings
+from bench.results import Figure, Measurement, at_most, exactly
+from bench.surroundings import surroundings
+from tests.doubles.ecs import EcsServer
 
 IDLE_TICKS = 5
 MEMORY_MB = 45
 
 
-def measure_wake() -> list[Result]:
-    """A wake-up tick with nothing due, in a warm container."""
+def measure_wake() -> Iterator[Figure]:
+    """Several ticks, each woken by a message, in a container that has ticked before."""
     with surroundings() as place, LambdaContainer(place) as container:
         container.invoke("wake")
         place.forget()
         answers = [container.invoke("wake") for _ in range(IDLE_TICKS)]
         requests = len(place.requests()) / IDLE_TICKS
-    peak_mb = float(answers[-1]["peak_mb"])
-    return [
-        at_most("requests to Prefect", requests, 1),
-        exactly("botocore's clients imported (0 is no)", int(answers[-1]["has_aws_clients"]), 0),
-        Result("peak memory", f"{peak_mb:.1f} MB", f"under {MEMORY_MB} MB", peak_mb < MEMORY_MB),
-        # Reading it needs one AWS client, once in a container's life; the tick itself builds none.
-        Result("the same, the key read from Secrets Manager when cold", f"{_peak_with_secret():.1f} MB"),
-    ]
+    yield at_most("", "requests to Prefect", requests, 1)
+    yield exactly("", "botocore's clients imported (0 is no)", int(answers[-1]["has_aws_clients"]), 0)
+    yield at_most("", "peak memory", float(answers[-1]["peak_mb"]), MEMORY_MB, "MB")
+    # Reading it needs one AWS client, once in a container's life; the tick itself builds none.
+    yield Figure("", "peak memory, the key read from Secrets Manager when cold", _peak_with_secret(), "MB")
 
 
 def _peak_with_secret() -> float:
@@ -55,30 +53,41 @@ def _secret(value: str) -> Iterator[tuple[str, str]]:
         yield f"http://{host}:{port}", client.create_secret(Name="prefect-api-key", SecretString=value)["ARN"]
 
 
-def measure_scheduled() -> list[Result]:
-    """A scheduled tick with nothing due, in a new container and in a warm one."""
+def measure_scheduled() -> Iterator[Figure]:
+    """One tick of the rule in a new container, one in a warm one."""
     with surroundings() as place, LambdaContainer(place) as container:
         container.invoke("tick")
         cold = len(place.requests())
         place.forget()
         container.invoke("tick")
         warm = len(place.requests())
-    return [at_most("requests to Prefect, warm", warm, 3), at_most("more of them when cold", cold - warm, 2)]
+    yield at_most("", "requests to Prefect, warm", warm, 3)
+    yield at_most("", "more of them when cold", cold - warm, 2)
 
 
-def measure_batch() -> list[Result]:
-    """25 due runs of 3 distinct definitions, in a warm container."""
+def measure_batch() -> Iterator[Figure]:
+    """One tick that finds 25 runs due, in a warm container."""
     with surroundings() as place, LambdaContainer(place) as container:
         container.invoke("wake")
         place.add_due_runs(25, images=3)
         place.forget()
         launched = container.invoke("wake")["returned"]["launched"]
-        return [exactly("runs launched", launched, 25), *_batch_costs(place)]
+        yield exactly("", "runs launched", launched, 25)
+        yield exactly("", "requests to Prefect", len(place.requests()), 4)
+        yield exactly("", "RunTask", place.ecs.ask(EcsServer.count, "RunTask"), 25)
+        yield at_most("", "RegisterTaskDefinition", place.ecs.ask(EcsServer.count, "RegisterTaskDefinition"), 3)
 
 
-def _batch_costs(place: EcsSurroundings) -> list[Result]:
-    return [
-        exactly("requests to Prefect", len(place.requests()), 4),
-        exactly("RunTask", place.ecs.count("RunTask"), 25),
-        at_most("RegisterTaskDefinition", place.ecs.count("RegisterTaskDefinition"), 3),
-    ]
+WAKE = Measurement(
+    "A wake-up tick with nothing due",
+    "The handlers of `app.py` in a process like a Lambda container, woken by the message of the wake-up queue.",
+    measure_wake,
+)
+SCHEDULED = Measurement(
+    "A scheduled tick with nothing due",
+    "The tick of the rule, once a minute: it also looks for what was left behind, and for runs that are cancelled.",
+    measure_scheduled,
+)
+BATCH = Measurement(
+    "A tick that starts 25 runs", "25 due runs of 3 distinct definitions, in a warm container.", measure_batch
+)

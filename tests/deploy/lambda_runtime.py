@@ -97,6 +97,11 @@ class Container:
         self._server.stop()
 
     @property
+    def process_id(self) -> int:
+        """The process of the function, while the container lives."""
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """All lines of the function so far, its earlier containers' too."""
         return self._log.read_text()

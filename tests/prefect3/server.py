@@ -9,17 +9,22 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 import requests
 
-PYTHON = Path(__file__).parents[2] / ".venv-prefect3" / "bin" / "python"
+from tests.prefect3 import postgres
+
+PYTHON = postgres.PYTHON
 """Where the real Prefect 3 is installed; `make check` does that."""
 
 START_PATIENCE_SECONDS = 90.0
+CREATED_AT_ONCE = 100
+"""The most that a server takes in one request."""
 LOCKED_PATIENCE_ATTEMPTS = 8
 """A server on SQLite answers 503 while its database is locked."""
 
@@ -51,51 +56,45 @@ TEMPLATE: Mapping[str, Any] = {
 
 
 class Prefect3Server:
-    """Runs from `with` to its end. `url` ends in `/api`; `variables` are further settings of the server's."""
+    """Runs from `with` to its end. `url` ends in `/api`; `variables` are further settings of the server's.
 
-    def __init__(self, auth_string: str = "", variables: Mapping[str, str] | None = None) -> None:
+    Its database is a PostgreSQL of its own if it `is_on_postgres`, else SQLite; PREFECT3_POSTGRES decides where nobody
+    says so.
+    """
+
+    app = "prefect.server.api.server:create_app"
+    """What makes the ASGI application, in the environment of PYTHON."""
+
+    def __init__(
+        self, auth_string: str = "", variables: Mapping[str, str] | None = None, is_on_postgres: bool | None = None
+    ) -> None:
         self.auth_string = auth_string
         self._variables = dict(variables or {})
         if auth_string:
             self._variables["PREFECT_SERVER_API_AUTH_STRING"] = auth_string
+        self.is_on_postgres = bool(os.environ.get("PREFECT3_POSTGRES")) if is_on_postgres is None else is_on_postgres
         self.url = ""
         self._home = Path()
         self._session = requests.Session()
         self._csrf: dict[str, str] = {}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._stack = ExitStack()
 
-    def __enter__(self) -> Prefect3Server:
+    def __enter__(self) -> Self:
         self._home = Path(tempfile.mkdtemp(prefix="prefect3-"))
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
-        with listener, (self._home / "server.log").open("wb") as log:
-            command = ["-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-            options = ["--fd", str(listener.fileno()), "--log-level", "error", "--lifespan", "on"]
-            self._process = subprocess.Popen(
-                [str(PYTHON), *command, *options],
-                env=self._environment(),
-                cwd=self._home,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=[listener.fileno()],
-            )
-        try:
-            self._wait_until_ready()
-        except BaseException:
-            self.__exit__()
-            raise
+        with ExitStack() as stack:
+            stack.callback(shutil.rmtree, self._home, ignore_errors=True)
+            database = f"sqlite+aiosqlite:///{self._home / 'prefect.db'}"
+            if self.is_on_postgres:
+                database = stack.enter_context(postgres.Postgres(self._home / "postgres")).url
+            stack.callback(self._session.close)
+            process = self._start(self._environment(database))
+            stack.callback(_end, process)
+            self._wait_until_ready(process)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._session.close()
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait(10)
-        shutil.rmtree(self._home, ignore_errors=True)
+        self._stack.close()
 
     @property
     def log(self) -> str:
@@ -113,15 +112,27 @@ class Prefect3Server:
         own = {"PREFECT_API_URL": self.url, "PREFECT_HOME": str(self._home / "client"), **auth}
         return {**_foreign_environment(), **own, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
 
-    def _environment(self) -> dict[str, str]:
-        database = f"sqlite+aiosqlite:///{self._home / 'prefect.db'}"
+    def _start(self, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        options = ["--fd", str(listener.fileno()), "--log-level", "error", "--lifespan", "on"]
+        with listener, (self._home / "server.log").open("wb") as log:
+            return subprocess.Popen(
+                [str(PYTHON), "-m", "uvicorn", "--factory", self.app, *options],
+                env=environment,
+                cwd=self._home,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=[listener.fileno()],
+            )
+
+    def _environment(self, database: str) -> dict[str, str]:
         own = {"PREFECT_HOME": str(self._home), "PREFECT_SERVER_DATABASE_CONNECTION_URL": database}
         return {**_foreign_environment(), **QUIET, **own, **self._variables}
 
-    def _wait_until_ready(self) -> None:
-        assert self._process is not None
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         give_up = time.monotonic() + START_PATIENCE_SECONDS
-        while time.monotonic() < give_up and self._process.poll() is None:
+        while time.monotonic() < give_up and process.poll() is None:
             try:
                 if requests.get(f"{self.url}/health", timeout=2).ok:
                     return
@@ -206,6 +217,15 @@ class Prefect3Server:
         body = {"state": state, "job_variables": dict(job_variables or {}), **fields}
         return str(self.request("POST", f"/deployments/{deployment_id}/create_flow_run", body)["id"])
 
+    def create_runs(self, deployment_id: str, count: int) -> list[str]:
+        """So many flow runs that are due; their ids."""
+        state = {"type": "SCHEDULED", "state_details": {"scheduled_time": _from_now(-1.0)}}
+        path, run_ids = f"/deployments/{deployment_id}/create_flow_run/bulk", []
+        for begin in range(0, count, CREATED_AT_ONCE):
+            bodies = [{"state": state}] * min(CREATED_AT_ONCE, count - begin)
+            run_ids += [str(result["flow_run_id"]) for result in self.request("POST", path, bodies)["results"]]
+        return run_ids
+
     def create_ad_hoc_run(self, pool: str, in_seconds: float = -1.0, **fields: Any) -> str:
         """A flow run without a deployment, in the pool's default queue; its id."""
         state = {"type": "SCHEDULED", "state_details": {"scheduled_time": _from_now(in_seconds)}}
@@ -279,6 +299,15 @@ class Prefect3Server:
         """The workers of a pool: `name`, `status`, `last_heartbeat_time`, `heartbeat_interval_seconds`."""
         found: list[dict[str, Any]] = self.request("POST", f"/work_pools/{pool}/workers/filter", {})
         return found
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(10)
 
 
 def _foreign_environment() -> dict[str, str]:

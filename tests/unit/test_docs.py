@@ -40,7 +40,9 @@ OF_PREFECTS_WORKER = {
     *("--prefetch-seconds", "--run-once", "--limit", "--with-healthcheck", "--install-policy", "--base-job-template"),
     *("--create-pool-if-not-found", "--type", "--profile", "--no-prompt"),
 }
-OF_OTHER_PROGRAMS = re.compile(r"(\w+=\$\()?(aws|awscurl|kubectl|docker|\.venv/bin/chalice) ")
+OF_OTHER_PROGRAMS = re.compile(
+    r"(\w+=(\$\(|\d+ ))?(aws|awscurl|kubectl|docker|\.venv/bin/chalice|\.venv/bin/python -m bench) "
+)
 """How a line begins that is another program's."""
 
 OF_THE_DEPLOY_STEP = {"SubnetIds"}
