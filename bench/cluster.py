@@ -30,9 +30,9 @@ class ClusterSurroundings(Surroundings):
         # Strays are looked for at some times and not at others, by the clock on the wall.
         self.environment |= {"AGENT_STRAYS": "ignore"}
 
-    def options(self) -> list[str]:
+    def our_options(self) -> list[str]:
         """That of Kubernetes too."""
-        return [*super().options(), "--namespace", NAMESPACE]
+        return [*super().our_options(), "--namespace", NAMESPACE]
 
     def run_config(self, image: str) -> dict[str, Any]:
         """A KubernetesRun."""

@@ -12,7 +12,7 @@ from functools import partial
 
 from bench.cases import Running, busy_case, measure_case, planned_case, sparse_case
 from bench.lanes import run_id_of
-from bench.results import ECS_AGENT, ONE_PROCESS, OURS, REAL_ZIP, Curve, Figure, Measurement
+from bench.results import ECS_AGENT, LINGERING_ZIP, ONE_PROCESS, OURS, REAL_ZIP, Curve, Figure, Measurement
 from bench.stage import CADENCE_SECONDS, stage_of
 from bench.surroundings import LABEL, EcsSurroundings, surroundings
 from bench.zip import ZippedAgent, zipped_agent
@@ -56,8 +56,10 @@ def measure() -> Iterator[Figure | Curve]:
     """One case after the other, in each all agents at the same time."""
     with zipped_agent() as zipped:
         agents: list[Running] = [partial(_process, ONE_PROCESS), partial(_stage, zipped), partial(_process, ECS_AGENT)]
+        lingering = partial(_stage, zipped, LINGERING_ZIP, AGENT_LINGER_SECONDS="8")
         for case in CASES:
-            yield from measure_case(case, agents)
+            # Where launches are far from each other lingering changes nothing.
+            yield from measure_case(case, agents if case.lanes > 1 else [*agents, lingering])
 
 
 def _lane(agent: str, place: EcsSurroundings) -> EcsLane:
@@ -73,13 +75,17 @@ def _process(agent: str) -> Iterator[EcsLane]:
 
 
 @contextmanager
-def _stage(zipped: ZippedAgent) -> Iterator[EcsLane]:
-    """The zip, as a stage ticks it."""
+def _stage(zipped: ZippedAgent, agent: str = REAL_ZIP, **more: str) -> Iterator[EcsLane]:
+    """The zip, as a stage with these settings ticks it."""
     stopped = threading.Event()
-    with surroundings(ROUND_TRIP_SECONDS) as place, stage_of(zipped, place) as stage, ThreadPoolExecutor(1) as thread:
+    with (
+        surroundings(ROUND_TRIP_SECONDS) as place,
+        stage_of(zipped, place, **more) as stage,
+        ThreadPoolExecutor(1) as thread,
+    ):
         ticking = thread.submit(stage.run, STAGE_SECONDS, stopped)
         try:
-            yield _lane(REAL_ZIP, place)
+            yield _lane(agent, place)
         finally:
             stopped.set()
         ticking.result()
@@ -89,7 +95,8 @@ MEASUREMENT = Measurement(
     "How late a flow run of Prefect 1 is started on ECS",
     "From the time for which it is scheduled, or at which it is created, to the RunTask; "
     f"{1000 * ROUND_TRIP_SECONDS:.0f} ms a request. Each agent has its own doubles; all wait at the same time. The "
-    f"real zip ticks every {CADENCE_SECONDS:g} s, as in a stage; the other two wait up to 10 s between two polls.",
+    f"real zip ticks every {CADENCE_SECONDS:g} s, as in a stage, and a second one with AGENT_LINGER_SECONDS=8; the "
+    "others wait up to 10 s between two polls.",
     measure,
     needs=("prefect1",),
     plots=tuple(case.plot for case in CASES),

@@ -7,7 +7,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench.results import ECS_AGENT, ECS_WORKER, KUBERNETES_AGENT, ONE_PROCESS, PER_TICK, REAL_ZIP, Curve, Plot
+from bench.results import (
+    ECS_AGENT,
+    ECS_WORKER,
+    KUBERNETES_AGENT,
+    LINGERING_ZIP,
+    ONE_PROCESS,
+    PER_TICK,
+    REAL_ZIP,
+    Curve,
+    Plot,
+)
 from bench.sheets import Sheet
 
 INSTALL = "make .venv/.bench"
@@ -15,6 +25,7 @@ STYLES = {
     ONE_PROCESS: {"color": "#0b6e4f", "linestyle": "-"},
     PER_TICK: {"color": "#1f9e89", "linestyle": "--"},
     REAL_ZIP: {"color": "#7fb800", "linestyle": "-."},
+    LINGERING_ZIP: {"color": "#4d7000", "linestyle": ":"},
     ECS_AGENT: {"color": "#d1495b", "linestyle": "-"},
     KUBERNETES_AGENT: {"color": "#8d3b72", "linestyle": "--"},
     ECS_WORKER: {"color": "#e08e29", "linestyle": "-."},

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 ONE_PROCESS = "one process"
 PER_TICK = "a process per tick"
 REAL_ZIP = "the real zip"
+LINGERING_ZIP = "the real zip, lingering"
 ECS_AGENT = "ECS agent 1.4.1"
 KUBERNETES_AGENT = "Kubernetes agent 1.4.1"
 ECS_WORKER = "ECS worker 3.8.8"
-OURS = (ONE_PROCESS, PER_TICK, REAL_ZIP)
+OURS = (ONE_PROCESS, PER_TICK, REAL_ZIP, LINGERING_ZIP)
 
 
 @dataclass(frozen=True)

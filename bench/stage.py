@@ -56,9 +56,9 @@ class Stage:
 
 
 @contextmanager
-def stage_of(zipped: ZippedAgent, place: EcsSurroundings) -> Iterator[Stage]:
-    """A stage whose containers are warm: each has ticked once."""
-    with zipped.container(place, "tick", {}) as scheduled, zipped.container(place, "wake", {}) as woken:
+def stage_of(zipped: ZippedAgent, place: EcsSurroundings, **more: str) -> Iterator[Stage]:
+    """A stage whose containers are warm, as each has ticked once; `more` are settings of it."""
+    with zipped.container(place, "tick", more) as scheduled, zipped.container(place, "wake", more) as woken:
         stage = Stage({"tick": scheduled, "wake": woken})
         for function in WARMING_TICKS:
             stage.invoke(function)

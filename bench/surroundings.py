@@ -24,7 +24,8 @@ from tests.doubles.prefect1 import Clock, Prefect1Server
 PROJECT = Path(__file__).parents[1]
 PREFECT1 = Path(os.environ.get("PREFECT1_PYTHON") or PROJECT / ".venv-prefect1" / "bin" / "python")
 CLUSTER, LABEL = "flows", "bench"
-NETWORK = {"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-0a1b2c3d"]}}}
+SUBNET = "subnet-0a1b2c3d"
+NETWORK = {"networkConfiguration": {"awsvpcConfiguration": {"subnets": [SUBNET]}}}
 PATIENCE_SECONDS = 90.0
 """How long anything here may take before the bench gives up."""
 
@@ -53,12 +54,12 @@ class Surroundings:
     @property
     def ours(self) -> list[str]:
         """The command that an operator types, as far as the options that both agents have."""
-        return [str(Path(sys.executable).with_name("prefect-agent")), "start", self.platform, *self.options()]
+        return [str(Path(sys.executable).with_name("prefect-agent")), "start", self.platform, *self.our_options()]
 
     @property
     def our_tick(self) -> list[str]:
         """One tick in a process of its own."""
-        return [str(Path(sys.executable).with_name("prefect-agent")), "tick", self.platform, *self.options()]
+        return [str(Path(sys.executable).with_name("prefect-agent")), "tick", self.platform, *self.our_options()]
 
     @property
     def prefects(self) -> list[str]:
@@ -66,7 +67,11 @@ class Surroundings:
         return [str(PREFECT1.with_name("prefect")), "agent", self.platform, "start", *self.options()]
 
     def options(self) -> list[str]:
-        """The options of every agent."""
+        """The options of the real agent."""
+        return self.our_options()
+
+    def our_options(self) -> list[str]:
+        """The options of ours."""
         return ["--label", LABEL]
 
     def run_config(self, image: str) -> dict[str, Any]:
@@ -127,7 +132,10 @@ class Surroundings:
 
 
 class EcsSurroundings(Surroundings):
-    """Surroundings with one ECS, in a process of its own."""
+    """Surroundings with one ECS, in a process of its own.
+
+    Each agent is told its network in the way that it has for that: ours by a setting, the real one by a file.
+    """
 
     platform = "ecs"
 
@@ -142,11 +150,16 @@ class EcsSurroundings(Surroundings):
             "AWS_ACCESS_KEY_ID": "testing",
             "AWS_SECRET_ACCESS_KEY": "testing",
             "AWS_ENDPOINT_URL_ECS": ecs.url,
+            "AGENT_SUBNETS": SUBNET,
         }
 
     def options(self) -> list[str]:
+        """Those of ours, and the file."""
+        return [*self.our_options(), "--run-task-kwargs", str(self.arguments_file)]
+
+    def our_options(self) -> list[str]:
         """Those of ECS too."""
-        return [*super().options(), "--cluster", CLUSTER, "--run-task-kwargs", str(self.arguments_file)]
+        return [*super().our_options(), "--cluster", CLUSTER]
 
     def run_config(self, image: str) -> dict[str, Any]:
         """An ECSRun."""

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import accumulate
 
 from chalicelib.errors import LaunchUnknown, PrefectError
 from chalicelib.flow_runs import Claim
@@ -35,6 +36,12 @@ LOGGER = logging.getLogger(__name__)
 CLAIM_MARGIN_SECONDS = 2.0
 """A tick stops claiming this long before its deadline, which is when the next tick begins."""
 
+LINGER_PAUSES_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Between the polls of a tick that lingers after its launches, as a process waits between its ticks."""
+
+READ_AHEAD_SECONDS = 0.5
+"""How long before its time a run is read for its claim: what reading and building take is then no lateness."""
+
 READING_AGE_LIMIT_SECONDS = 5.0
 """No API protects a claim against a stale reading, so what was read longer ago is read again."""
 
@@ -42,12 +49,21 @@ READING_AGE_LIMIT_SECONDS = 5.0
 class Agent:
     """Starts the flow runs that are due on one platform. It keeps nothing between ticks that matters."""
 
-    def __init__(self, prefect: PrefectAPI, launcher: Launcher, clock: Clock, manners: Manners | None = None) -> None:
+    def __init__(
+        self,
+        prefect: PrefectAPI,
+        launcher: Launcher,
+        clock: Clock,
+        manners: Manners | None = None,
+        linger_seconds: float = 0.0,
+    ) -> None:
         self.prefect = prefect
         self.launcher = launcher
         self.clock = clock
         self.launches = Launches(launcher, clock)
         self.sweep = Sweep(prefect, launcher, clock, manners or Manners())
+        pauses = zip(LINGER_PAUSES_SECONDS, accumulate(LINGER_PAUSES_SECONDS), strict=True)
+        self._linger_pauses = [pause_seconds for pause_seconds, waited in pauses if waited <= linger_seconds]
 
     def tick(self, deadline: datetime, recovers: bool = False) -> TickReport:
         """Start what is due, and what becomes due in time, until `deadline`.
@@ -68,6 +84,7 @@ class Agent:
         try:
             while (goes_on := self._may_claim(due, last_claim, report)) or due.unrecorded:
                 due = self._submit(due, last_claim, report) if goes_on else self._poll(due.unrecorded, last_claim)
+                due = self._linger(due, last_claim, report)
         except PrefectError as error:
             report.errors.append(str(error))
         report.add_backlog(due.runs, self.clock.now())
@@ -117,6 +134,16 @@ class Agent:
         """Record these outcomes and read what is due."""
         return Due(self.prefect.record_and_poll(outcomes, last_claim), self.clock.now())
 
+    def _linger(self, due: Due, last_claim: datetime, report: TickReport) -> Due:
+        """Where it is wanted, ask again for a while: what follows a launch is often another one."""
+        for pause_seconds in self._linger_pauses:
+            is_busy = due.unrecorded or report.untried(due.runs) or report.agent_fault
+            if is_busy or self.clock.now() + timedelta(seconds=pause_seconds) > last_claim:
+                break
+            self.clock.sleep(pause_seconds)
+            due = self._poll([], last_claim)
+        return due
+
     def _may_claim(self, due: Due, last_claim: datetime, report: TickReport) -> bool:
         """Whether something new is due, read a moment ago, and there is time for it."""
         is_fresh = self._age_seconds(due.read_at) <= READING_AGE_LIMIT_SECONDS / 2
@@ -139,13 +166,15 @@ class Agent:
     ) -> tuple[list[Outcome], list[Future[Outcome]]]:
         """Claim the runs whose time has come: what is refused, and the launches under way.
 
-        While no time has come yet, it waits for the first, which is then read again.
+        While no time has come yet, it waits until just before the first, which is then read again and built.
         """
         now, runs = self.clock.now(), report.untried(due.runs)
-        ready = [run for run in runs if run.start_time <= now]
-        if not ready:
-            self.clock.sleep((min(run.start_time for run in runs) - now).total_seconds())
+        first = max(now, min(run.start_time for run in runs))
+        if (wait_seconds := (first - now).total_seconds()) > READ_AHEAD_SECONDS:
+            # What was launched before is recorded first.
+            self.clock.sleep(0 if due.unrecorded else wait_seconds - READ_AHEAD_SECONDS)
             return [], []
+        ready = [run for run in runs if run.start_time <= first]
         builds = self.launches.build_in_time(ready, due.read_at, READING_AGE_LIMIT_SECONDS / 2)
         refused = self.launches.refuse(builds)
         report.add_tried(outcome.run for outcome in refused)
@@ -156,6 +185,7 @@ class Agent:
             return refused, []
         # A fault of the agent's own concerns the work pool that shows it; where there are none, all runs.
         faulty = {outcome.run.pool_name for outcome in refused if outcome.agent_fault}
+        self.clock.sleep((first - self.clock.now()).total_seconds())
         claimed_at, sound = self.clock.now(), [build for build in builds if build.run.pool_name not in faulty]
         return refused, self.launches.begin(self._claim(sound, last_claim, report), claimed_at)
 

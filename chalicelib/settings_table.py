@@ -216,6 +216,8 @@ class Settings:
         "pool=number, comma separated", default={}, default_text="`10`, as Prefect's workers")
     cadence_seconds: int = _time("AGENT_CADENCE_SECONDS", form.number(int, 1, 60),
         "seconds from one tick to the next, 1 to 60", default=10)
+    linger_seconds: float = _time("AGENT_LINGER_SECONDS", form.number(float, 0, 8),
+        "for how long, up to 8, a tick that has launched something asks again for what follows", default=0.0)
     schedule: str = _time("AGENT_SCHEDULE", form.matching(r"(rate|cron)\(.+\)", "rate(...) or cron(...)"),
         "when EventBridge ticks; read at deployment. Wake-ups fill one minute", default=DEFAULT_SCHEDULE)
     serves_api: bool = _time("AGENT_SERVES_API", form.yes_or_no,

@@ -1,13 +1,15 @@
 """Prefect 3's work pools (servers of one's own and Cloud) behind the PrefectAPI port.
 
-A tick with nothing to do is a poll of each pool. One with up to a hundred due runs also reads the latest fault, pools,
-deployments and flows, claims fifty runs at a time, writes a pid for each, and one bulk of logs for all.
+A tick with nothing to do is one request, and now and then a poll of each pool. What is due is polled, then completed by
+all that it takes to launch it, read at the same time, then claimed by fifty. Each launch is a pid to write, and all are
+one bulk of logs.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -68,9 +70,12 @@ class Prefect3API:
         if outcomes:
             self.records.record(outcomes)
         due = self.reader.poll(before)
-        paused = self._read_paused_pools() if due else set()
-        due = [(pool, row) for pool, row in due if pool not in paused]
-        return self.reader.complete(due, self.reader.read_pools()) if due else []
+        if not due:
+            return []
+        with ThreadPoolExecutor(1) as thread:
+            paused = thread.submit(self._read_paused_pools)
+            runs = self.reader.complete(due)
+        return [run for run in runs if run.pool_name not in paused.result()]
 
     def claim(self, runs: Sequence[FlowRun], place: Place) -> list[Claim]:
         """See the port. A claim whose reply was lost is told by its transition id when it is sent again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -122,12 +122,13 @@ class Prefect3Client:
 
     def by_id(self, kind: str, ids: Iterable[str | None], body: Document | None = None) -> dict[str, dict[str, Any]]:
         """The rows with these ids, by id, as far as they exist and `body` lets them through."""
-        rows: dict[str, dict[str, Any]] = {}
         own = (body or {}).get(kind, {})
-        for some in _batches(sorted({each for each in ids if each}), PAGE_LIMIT):
-            chosen = {**(body or {}), kind: {**own, "id": {"any_": list(some)}}}
-            rows |= {row["id"]: row for row in self.filter(kind, chosen)}
-        return rows
+
+        def read(some: Sequence[str]) -> list[dict[str, Any]]:
+            return self.filter(kind, {**(body or {}), kind: {**own, "id": {"any_": some}}})
+
+        pages = self.all_of(read, _batches(sorted({each for each in ids if each}), PAGE_LIMIT))
+        return {row["id"]: row for page in pages for row in page}
 
     def all_of(self, ask: Callable[[Asked], Answered], subjects: Sequence[Asked]) -> list[Answered]:
         """What `ask` answers for each subject, THREADS at once; raises the first PrefectError once all were asked."""
@@ -205,8 +206,8 @@ class Prefect3Client:
         return dict(self.some_of(propose, fitting, "A state is not set", needs_one=True))
 
 
-def _batches(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    return (items[begin : begin + size] for begin in range(0, len(items), size))
+def _batches(items: Sequence[str], size: int) -> list[Sequence[str]]:
+    return [items[begin : begin + size] for begin in range(0, len(items), size)]
 
 
 def _reason(answer: Any) -> str:

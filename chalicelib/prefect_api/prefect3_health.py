@@ -11,7 +11,7 @@ from chalicelib.flow_runs import Document
 from chalicelib.health import HealthFacts
 from chalicelib.prefect_api import prefect3_states as states
 from chalicelib.prefect_api.prefect3_client import Prefect3Client
-from chalicelib.prefect_api.prefect3_launches import in_pools
+from chalicelib.prefect_api.prefect3_launches import due_runs, in_pools
 from chalicelib.prefect_api.prefect3_pools import WorkPools
 
 AGENT_FAULT_SECONDS = 900
@@ -36,7 +36,7 @@ def read_health(client: Prefect3Client, own: WorkPools, pools: Mapping[str, Docu
 def read_faults(client: Prefect3Client, own: WorkPools, since: datetime) -> dict[str, str]:
     """The pools of which runs crashed by this agent's own fault, latest first, with that fault. Raises PrefectError."""
     crashed = {"state": {"name": {"any_": [states.MISCONFIGURED]}}, "end_time": {"after_": since.isoformat()}}
-    rows = client.filter("flow_runs", {**in_pools(own.names, crashed), "sort": "END_TIME_DESC"})
+    rows = client.filter_all("flow_runs", {**in_pools(own.names, crashed), "sort": "END_TIME_DESC"})
     faults: dict[str, str] = {}
     for row in rows:
         if states.read_notes(row["state"]).get("agent") == own.agent_name:
@@ -49,9 +49,7 @@ def _read_oldest_due(
 ) -> datetime | None:
     """Since when the first run waits that nothing holds back: no pause, no limit, no retry in its own process."""
     free = [name for name, pool in pools.items() if _is_free(pool)]
-    due = {"state": {"type": {"any_": ["SCHEDULED"]}}, "next_scheduled_start_time": {"before_": now.isoformat()}}
-    chosen = {**in_pools(free, due), "sort": "NEXT_SCHEDULED_START_TIME_ASC"}
-    rows = client.filter("flow_runs", chosen) if free else []
+    rows = client.filter("flow_runs", due_runs(free, now)) if free else []
     queues = _read_of_pools(client, free, "queues") if rows else []
     served = {queue["id"] for queue in queues if _is_free(queue) and (not own.queues or queue["name"] in own.queues)}
     for row in rows:
@@ -67,6 +65,6 @@ def _is_free(pool_or_queue: Document) -> bool:
 
 def _read_of_pools(client: Prefect3Client, pools: Sequence[str], kind: str) -> list[Document]:
     def read(pool: str) -> list[dict[str, Any]]:
-        return client.filter(f"work_pools/{quote(pool, safe='')}/{kind}", {})
+        return client.filter_all(f"work_pools/{quote(pool, safe='')}/{kind}", {})
 
     return [row for rows in client.all_of(read, pools) for row in rows]

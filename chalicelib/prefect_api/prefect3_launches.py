@@ -32,6 +32,12 @@ def in_pools(pools: Iterable[str], flow_runs: Document) -> dict[str, Any]:
     return {"work_pools": {"name": {"any_": sorted(pools)}}, "flow_runs": dict(flow_runs)}
 
 
+def due_runs(pools: Iterable[str], before: datetime) -> dict[str, Any]:
+    """The filter of all runs that wait for a time before then, earliest first, whatever holds them back."""
+    due = {"state": {"type": {"any_": ["SCHEDULED"]}}, "next_scheduled_start_time": {"before_": before.isoformat()}}
+    return {**in_pools(pools, due), "sort": "NEXT_SCHEDULED_START_TIME_ASC"}
+
+
 def open_runs(pools: Iterable[str]) -> dict[str, Any]:
     """The filter of all runs that somebody has claimed and that are not over."""
     return in_pools(pools, {"state": {"type": {"any_": OPEN}}})

@@ -65,19 +65,10 @@ class PoolReader:
 
     def read_pools(self) -> dict[str, dict[str, Any]]:
         """The pools whose type is served, by name. Raises PrefectRejected when there is none."""
-        found = self.client.filter("work_pools", {"work_pools": {"name": {"any_": list(self.pools.names)}}})
-        types = ", ".join(sorted(self.pools.kinds))
-        problems = dict.fromkeys(self.pools.names, "does not exist")
-        problems |= {
-            pool["name"]: f"is of type {pool['type']}, and this agent launches {types} alone" for pool in found
-        }
-        served = {pool["name"]: pool for pool in found if pool["type"] in self.pools.kinds}
+        served, problems = self._read_served(self.pools.names)
         self._present = frozenset(pool["type"] for pool in served.values())
-        lines = [f"Work pool {name} {problem}" for name, problem in problems.items() if name not in served]
-        for line in lines:
-            LOGGER.error(line)
         if not served:
-            raise PrefectRejected("; ".join(lines))
+            raise PrefectRejected("; ".join(problems))
         return served
 
     def poll(self, before: datetime) -> list[tuple[str, dict[str, Any]]]:
@@ -90,7 +81,8 @@ class PoolReader:
             rows = self._poll(pool, (before + self.pools.lead(pool)).isoformat())
             return [row for row in rows if row["state_name"] in LED_NAMES or _due_time(row) < before]
 
-        answers = self.client.some_of(poll, self.pools.names, "A work pool cannot be polled", needs_one=True)
+        asked = self._choose(before)
+        answers = self.client.some_of(poll, asked, "A work pool cannot be polled", needs_one=True)
         columns = [[(pool, row) for row in rows] for pool, rows in answers]
         return [pair for turn in itertools.zip_longest(*columns) for pair in turn if pair]
 

@@ -249,8 +249,91 @@ def test_a_run_that_is_due_within_the_tick_is_launched_at_its_start_time_and_not
 def test_a_run_that_is_waited_for_is_read_again_before_its_claim(world: World) -> None:
     world.add("soon", in_seconds=5)
     world.tick()
-    # Once when it was found, once when it was due, once after its launch.
+    # Once when it was found, once just before it was due, once after its launch.
     assert len(world.api.polled_before) == 3
+
+
+@pytest.mark.parametrize("in_seconds", [0.0, 0.3, 0.5, 0.7, 5.0])
+def test_what_reading_and_building_take_is_no_lateness(world: World, in_seconds: float) -> None:
+    world.add("soon", in_seconds=in_seconds)
+    due = world.clock.now() + timedelta(seconds=in_seconds)
+    world.api.on_poll = lambda _: world.clock.turn(0.1)
+    world.platform.build_seconds = 0.1
+    world.tick()
+    assert max(timedelta(), world.platform.launched["soon-1"] - due) <= timedelta(seconds=max(0.0, 0.2 - in_seconds))
+
+
+def test_of_runs_that_are_due_one_after_the_other_each_is_launched_at_its_time(world: World) -> None:
+    moments = {f"run{number}": 1.0 + 0.2 * number for number in range(10)}
+    for name, in_seconds in moments.items():
+        world.add(name, in_seconds=in_seconds)
+    begun = world.clock.now()
+    world.tick()
+    launched = {key: (moment - begun).total_seconds() for key, moment in world.platform.launched.items()}
+    assert launched == {f"{name}-1": pytest.approx(in_seconds) for name, in_seconds in moments.items()}
+
+
+def test_a_run_that_is_gone_shortly_before_its_time_is_not_claimed(world: World) -> None:
+    world.add("soon", in_seconds=5)
+    world.api.on_poll = lambda number: world.api.runs.clear() if number == 2 else None
+    assert world.tick()["claimed"] == 0
+    assert world.platform.launched == {}
+
+
+def test_what_was_launched_is_recorded_before_the_next_run_is_waited_for(world: World) -> None:
+    world.add("first", "second", in_seconds=0)
+    world.api.page = 1
+    world.add("later", in_seconds=6)
+    later = world.clock.now() + timedelta(seconds=6)
+    recorded_at: dict[int, datetime] = {}
+    world.api.on_poll = lambda _: recorded_at.setdefault(len(world.api.recorded), world.clock.now())
+    world.tick()
+    assert recorded_at[2] < later - timedelta(seconds=5)
+    assert world.platform.launched["later-1"] == later
+
+
+# Lingering
+
+
+def lingering(world: World, seconds: float) -> None:
+    world.agent = Agent(world.api, world.platform, world.clock, linger_seconds=seconds)
+
+
+def test_a_tick_that_lingers_starts_what_follows_a_launch(world: World) -> None:
+    lingering(world, 8)
+    world.add("first")
+    follows = world.clock.now() + timedelta(seconds=3)
+    second = FlowRun("second", "second", 1, follows, Flow("flow", "a flow"))
+    world.api.on_poll = lambda _: world.api.runs.append(second) if world.clock.now() >= follows else None
+    world.tick()
+    assert set(world.platform.launched) == {"first-1", "second-1"}
+    assert world.platform.launched["second-1"] - follows < timedelta(seconds=2)
+
+
+def test_a_tick_lingers_after_a_launch_alone(world: World) -> None:
+    lingering(world, 8)
+    begun = world.clock.now()
+    world.tick()
+    assert world.clock.now() == begun
+    assert len(world.api.polled_before) == 1
+
+
+@pytest.mark.parametrize(("linger_seconds", "polls"), [(0.0, 2), (0.3, 3), (2.0, 5), (8.0, 7)])
+def test_a_tick_lingers_no_longer_than_it_may(world: World, linger_seconds: float, polls: int) -> None:
+    lingering(world, linger_seconds)
+    world.add("only")
+    begun = world.clock.now()
+    world.tick()
+    assert (world.clock.now() - begun).total_seconds() <= linger_seconds
+    assert len(world.api.polled_before) == polls
+
+
+def test_a_tick_that_lingers_ends_before_the_next_one(world: World) -> None:
+    lingering(world, 8)
+    world.add("only")
+    begun = world.clock.now()
+    world.tick(seconds=5)
+    assert world.clock.now() <= begun + timedelta(seconds=3)
 
 
 def test_nothing_is_asked_for_that_falls_due_after_the_last_claim_of_the_tick(world: World) -> None:
