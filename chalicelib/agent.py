@@ -49,21 +49,15 @@ READING_AGE_LIMIT_SECONDS = 5.0
 class Agent:
     """Starts the flow runs that are due on one platform. It keeps nothing between ticks that matters."""
 
-    def __init__(
-        self,
-        prefect: PrefectAPI,
-        launcher: Launcher,
-        clock: Clock,
-        manners: Manners | None = None,
-        linger_seconds: float = 0.0,
-    ) -> None:
+    def __init__(self, prefect: PrefectAPI, launcher: Launcher, clock: Clock, manners: Manners | None = None) -> None:
         self.prefect = prefect
         self.launcher = launcher
         self.clock = clock
         self.launches = Launches(launcher, clock)
-        self.sweep = Sweep(prefect, launcher, clock, manners or Manners())
+        manners = manners or Manners()
+        self.sweep = Sweep(prefect, launcher, clock, manners)
         pauses = zip(LINGER_PAUSES_SECONDS, accumulate(LINGER_PAUSES_SECONDS), strict=True)
-        self._linger_pauses = [pause_seconds for pause_seconds, waited in pauses if waited <= linger_seconds]
+        self._linger_pauses = [pause_seconds for pause_seconds, waited in pauses if waited <= manners.linger_seconds]
 
     def tick(self, deadline: datetime, recovers: bool = False) -> TickReport:
         """Start what is due, and what becomes due in time, until `deadline`.

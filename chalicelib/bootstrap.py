@@ -43,19 +43,18 @@ def build_agent(settings: Settings, clients: AwsClients | None = None, is_on_a_m
     clock = SystemClock()
     clients = clients or AwsClients()
     credential = build_credential(settings, clients)
-    manners = Manners(settings.cancel_grace_seconds, settings.strays)
+    manners = Manners(settings.cancel_grace_seconds, settings.strays, settings.linger_seconds)
     if not settings.work_pools:
         from chalicelib.platforms import build_launcher
 
         launcher = build_launcher(settings, credential, clients, clock, is_on_a_machine)
-        prefect1 = build_prefect1(settings, credential, clock)
-        return Agent(prefect1, launcher, clock, manners, settings.linger_seconds)
+        return Agent(build_prefect1(settings, credential, clock), launcher, clock, manners)
     from chalicelib.pool_platforms import build_pool_launcher
 
     prefect = build_prefect3(settings, credential, clock, is_on_a_machine)
     present_types = prefect.reader.present_types
     pools = build_pool_launcher(settings, credential, clients, clock, present_types, is_on_a_machine)
-    return Agent(prefect, pools, clock, manners, settings.linger_seconds)
+    return Agent(prefect, pools, clock, manners)
 
 
 def build_credential(settings: Settings, clients: AwsClients) -> Credential:

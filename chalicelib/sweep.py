@@ -34,10 +34,12 @@ class Manners:
     """How a flow is ended: after `cancel_grace_seconds` in which it may end by itself.
 
     `strays`: what becomes of what still runs an hour after its flow run has finished: `ignore`, `report` or `stop`.
+    `linger_seconds`: for how long a tick that has launched something asks again for what follows.
     """
 
     cancel_grace_seconds: float = 60.0
     strays: str = "report"
+    linger_seconds: float = 0.0
 
 
 class Sweep:

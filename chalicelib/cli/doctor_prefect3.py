@@ -29,7 +29,7 @@ def check_prefect3(settings: Settings, credential: Credential, served: Served) -
     yield either(version[0] == "3", f"Prefect API: {settings.api_url} is Prefect {version}", bad)
     if version[0] != "3":
         return
-    rows = client.filter("work_pools", {"work_pools": {"name": {"any_": list(settings.work_pools)}}})
+    rows = client.filter_all("work_pools", {"work_pools": {"name": {"any_": list(settings.work_pools)}}})
     yield ok("API key: accepted, or none is asked for")
     for name in settings.work_pools:
         pool = next((row for row in rows if row["name"] == name), {})
@@ -47,13 +47,13 @@ def _check_pool(settings: Settings, name: str, pool: Document, client: Prefect3C
         )
     if pool["is_paused"]:
         yield warn(f"Work pool {name}: it is paused: prefect work-pool resume {name}")
-    queues = {row["name"]: row["is_paused"] for row in client.filter(f"work_pools/{name}/queues", {})}
+    queues = {row["name"]: row["is_paused"] for row in client.filter_all(f"work_pools/{name}/queues", {})}
     for queue in settings.work_queues or sorted(queues):
         if queue not in queues:
             yield wrong(f"Work pool {name}: it has no queue {queue}: create it, or correct --work-queue")
         elif queues[queue]:
             yield warn(f"Work pool {name}: its queue {queue} is paused: prefect work-queue resume {queue} -p {name}")
-    for row in client.filter(f"work_pools/{name}/workers", {}):
+    for row in client.filter_all(f"work_pools/{name}/workers", {}):
         if row["status"] == "ONLINE" and row["name"] != settings.name:
             yield ok(f"Work pool {name}: {row['name']} serves it too; each run goes to one of the two")
 

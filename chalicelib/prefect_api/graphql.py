@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from chalicelib.errors import PrefectRejected, PrefectUnauthorized, PrefectUnreachable, shorten
 from chalicelib.prefect_api.documents import RootField, compose
@@ -26,6 +26,13 @@ TRANSIENT_TEXTS = (
     "API_ERROR",  # Prefect Cloud's own code
 )
 UNAUTHORIZED_TEXTS = ("UNAUTHENTICATED", "Malformed Authorization header")
+
+
+class Patience(NamedTuple):
+    """Until when a request may be sent, None is for ever, and how long its answer is waited for."""
+
+    send_until: datetime | None
+    answer_seconds: float
 
 
 @dataclass(frozen=True)
@@ -49,36 +56,46 @@ class GraphQLClient:
 
     def query(self, fields: Sequence[RootField]) -> dict[str, Any]:
         """The value of each field; a problem with any one raises PrefectUnreachable or PrefectRejected."""
-        return {alias: _value(reply) for alias, reply in self._exchange("query", fields).items()}
+        return self._query(fields, self._patience(fields))
 
-    def begin_query(self, fields: Sequence[RootField]) -> Future[dict[str, Any]]:
-        """The same while something else is asked."""
-        return self._threads.submit(self.query, fields)
+    def begin_query(self, fields: Sequence[RootField], seconds: float) -> Future[dict[str, Any]]:
+        """The same while something else is asked, and given up after so many seconds."""
+        patience = Patience(self.transport.clock.now() + timedelta(seconds=seconds), seconds)
+        return self._threads.submit(self._query, fields, patience)
 
     def mutate(self, fields: Sequence[RootField], send_until: datetime | None = None) -> dict[str, FieldReply]:
         """The reply of each field. Fields that failed for a transient reason are sent again, the others are not.
 
         Nothing is sent after `send_until`: a state that is written rests on a reading that must not be old. Where the
-        server is slow the fields travel in several requests at once; one of these may be lost, and its fields then
-        have a transient problem: they may have been carried out.
+        server is slow they travel in several requests at once, but for those whose aliases are the same up to `_`. One
+        of these requests may be lost: its fields then have a transient problem, and may have been carried out.
 
         Raises PrefectUnreachable when no answer came at all (any of the fields may have been carried out then),
-        PrefectUnauthorized, and PrefectRejected when the server does not understand the request.
+        PrefectUnauthorized, and PrefectRejected when the server does not understand a request; another one that was
+        sent at the same time may have been carried out.
         """
         if not fields:
             return {}
         portions, begun = self._portions.divide(fields), self.transport.clock.now()
+        # A server that takes one request after the other needs for each as long as for all.
+        patience = self._patience(fields, send_until)
         if len(portions) == 1:
-            replies = self._exchange("mutation", fields, send_until)
+            replies = self._exchange("mutation", fields, patience)
         else:
-            replies = self._exchange_at_once(portions, send_until)
+            replies = self._exchange_at_once(portions, patience)
         self._portions.learn(portions, (self.transport.clock.now() - begun).total_seconds())
         return replies
 
-    def _exchange_at_once(
-        self, portions: Sequence[Sequence[RootField]], send_until: datetime | None
-    ) -> dict[str, FieldReply]:
-        under_way = [self._threads.submit(self._exchange, "mutation", portion, send_until) for portion in portions]
+    def _patience(self, fields: Sequence[RootField], send_until: datetime | None = None) -> Patience:
+        return Patience(send_until, self.read_timeout_seconds + READ_TIMEOUT_SECONDS_PER_FIELD * len(fields))
+
+    def _query(self, fields: Sequence[RootField], patience: Patience) -> dict[str, Any]:
+        return {alias: _value(reply) for alias, reply in self._exchange("query", fields, patience).items()}
+
+    def _exchange_at_once(self, portions: Sequence[Sequence[RootField]], patience: Patience) -> dict[str, FieldReply]:
+        under_way = [self._threads.submit(self._exchange, "mutation", portion, patience) for portion in portions]
+        # Whatever comes of one, nothing is left under way when the tick goes on.
+        wait(under_way)
         replies: dict[str, FieldReply] = {}
         lost: list[PrefectUnreachable] = []
         for portion, exchange in zip(portions, under_way, strict=True):
@@ -92,25 +109,23 @@ class GraphQLClient:
             raise lost[0]
         return replies
 
-    def _exchange(
-        self, operation: str, fields: Sequence[RootField], send_until: datetime | None = None
-    ) -> dict[str, FieldReply]:
+    def _exchange(self, operation: str, fields: Sequence[RootField], patience: Patience) -> dict[str, FieldReply]:
         try:
-            replies = self._send(operation, fields, send_until)
+            replies = self._send(operation, fields, patience)
             for attempt in range(1, self.transport.attempts):
                 again = [root_field for root_field in fields if replies[root_field.alias].is_transient]
                 if not again:
                     break
-                self.transport.pause(attempt, send_until)
-                replies.update(self._send(operation, again, send_until))
+                self.transport.pause(attempt, patience.send_until)
+                replies.update(self._send(operation, again, patience))
             return replies
         except PrefectUnauthorized:
             self.transport.credential.forget()
             raise
 
-    def _send(self, operation: str, fields: Sequence[RootField], send_until: datetime | None) -> dict[str, FieldReply]:
-        timeout_seconds = self.read_timeout_seconds + READ_TIMEOUT_SECONDS_PER_FIELD * len(fields)
-        status, answer = self.transport.post(compose(operation, fields), timeout_seconds, send_until)
+    def _send(self, operation: str, fields: Sequence[RootField], patience: Patience) -> dict[str, FieldReply]:
+        body = compose(operation, fields)
+        status, answer = self.transport.post(body, patience.answer_seconds, patience.send_until)
         if not isinstance(answer, Mapping) or not ("data" in answer or "errors" in answer):
             raise PrefectUnreachable(f"{self.transport.base_url} answers JSON (HTTP {status}) that is not GraphQL's")
         errors = answer.get("errors") or []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
+from itertools import groupby
 
 from chalicelib.prefect_api.documents import RootField
 
@@ -34,14 +35,22 @@ class Portions:
         self._rest = 0
         self._next_rest = 2
 
-    def divide(self, fields: Sequence[RootField]) -> list[Sequence[RootField]]:
-        """The fields in order, in as many portions as are worth being sent at once: one, unless fields are slow."""
+    def divide(self, fields: Sequence[RootField]) -> list[list[RootField]]:
+        """The fields in order, in as many portions as are worth being sent at once: one, unless fields are slow.
+
+        What concerns one run stays together, as it must be carried out in order: aliases that are the same up to `_`.
+        """
         with self._lock:
             seconds = self._field_seconds * len(fields)
             rests, self._rest = self._rest > 0, max(0, self._rest - 1)
         count = 1 if rests or seconds < SLOW_SECONDS else math.ceil(seconds / PORTION_SECONDS)
         size = math.ceil(len(fields) / min(count, MOST_PORTIONS))
-        return [fields[begin : begin + size] for begin in range(0, len(fields), size)]
+        portions: list[list[RootField]] = [[]]
+        for _, of_one_run in groupby(fields, lambda root_field: root_field.alias.partition("_")[0]):
+            if len(portions[-1]) >= size:
+                portions.append([])
+            portions[-1] += of_one_run
+        return portions
 
     def learn(self, portions: Sequence[Sequence[RootField]], seconds: float) -> None:
         """So long took what was sent at once in these portions."""
@@ -49,12 +58,13 @@ class Portions:
         with self._lock:
             # The way there and back, and what a first field takes: no request is quicker. One that is slow by chance
             # says little of it.
-            self._trip_seconds = min(seconds, self._trip_seconds * (2 if size == 1 else 1))
+            self._trip_seconds = min(seconds, self._trip_seconds * (2 if total == 1 else 1))
             others_seconds = seconds - self._trip_seconds
-            if size == total:
-                self._field_seconds = others_seconds / (size - 1) if size > 1 else self._field_seconds
-            elif others_seconds > GAIN * self._field_seconds * (total - 1):
+            if size < total and others_seconds > GAIN * self._field_seconds * (total - 1):
                 # A server with one hand gets no more done by being asked more at a time.
                 self._rest, self._next_rest = self._next_rest, min(2 * self._next_rest, LONGEST_REST)
-            else:
-                self._field_seconds, self._next_rest = others_seconds / max(1, size - 1), 2
+                return
+            if size < total:
+                self._next_rest = 2
+            if size > 1:
+                self._field_seconds = others_seconds / (size - 1)

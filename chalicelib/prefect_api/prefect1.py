@@ -67,9 +67,7 @@ class Prefect1API(Prefect1Session):
         self.report_problems(replies, writes)
         run_ids = required(replies["queue"])["flow_run_ids"]
         self._full_answers = self._full_answers + 1 if len(run_ids) >= fields.QUEUE_LIMIT else 0
-        if likely and (self.clock.now() - begun).total_seconds() > LIKELY_SECONDS:
-            likely = None  # What it read may have changed before the queue was asked.
-        return self._read_launchable(run_ids, likely) if run_ids else []
+        return self._read_launchable(run_ids, self._read_likely(likely, begun)) if run_ids else []
 
     def claim(self, runs: Sequence[FlowRun], place: Place) -> list[Claim]:
         """See the port. A refusal by the lock may be the echo of our own claim, its reply lost: it is read back."""
@@ -151,11 +149,20 @@ class Prefect1API(Prefect1Session):
     def _begin_reading_likely(self, before: datetime) -> Future[dict[str, Any]]:
         """Ask for the runs that the queue will name while it is asked: in a backlog that saves one wait in three."""
         likely = fields.likely_runs(self.tenant_id, self.identity.labels, before)
-        return self.client.begin_query([likely, self._latest_fault()])
+        return self.client.begin_query([likely, self._latest_fault()], LIKELY_SECONDS)
 
-    def _read_launchable(self, run_ids: Sequence[str], likely: Future[dict[str, Any]] | None) -> list[FlowRun]:
+    def _read_likely(self, likely: Future[dict[str, Any]] | None, begun: datetime) -> dict[str, Any]:
+        """What was read beside the queue; nothing when that failed or took long, as it is a help and no more."""
+        nothing: dict[str, Any] = {"runs": (), "faults": ()}
+        try:
+            answers = likely.result(LIKELY_SECONDS) if likely else nothing
+        except (PrefectError, TimeoutError) as error:
+            LOGGER.warning("Nothing could be read beside the queue: %s", str(error) or "no answer in time")
+            return nothing
+        return answers if (self.clock.now() - begun).total_seconds() <= LIKELY_SECONDS else nothing
+
+    def _read_launchable(self, run_ids: Sequence[str], answers: dict[str, Any]) -> list[FlowRun]:
         now = self.clock.now()
-        answers = likely.result() if likely else {"runs": (), "faults": ()}
         rows = {row["id"]: row for row in answers["runs"] if row["id"] in run_ids}
         others = [run_id for run_id in run_ids if run_id not in rows]
         if others:

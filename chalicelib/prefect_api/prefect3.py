@@ -95,9 +95,12 @@ class Prefect3API:
         """See the port. It also lets the server know that this agent lives."""
         self.sign_in()
         now, pools = self.clock.now(), self.reader.read_pools()
-        self._beat(list(pools))
-        rows = self.client.filter_all("flow_runs", launches.open_runs(pools))
-        rows += self.client.filter_all("flow_runs", launches.cancelled_runs(pools, now))
+        with ThreadPoolExecutor(1) as thread:
+            beat = thread.submit(self._beat, list(pools))
+            # What is cancelled in between is found twice rather than never.
+            rows = self.client.filter_all("flow_runs", launches.open_runs(pools))
+            rows += self.client.filter_all("flow_runs", launches.cancelled_runs(pools, now))
+        beat.result()
         claimed = [row for row in rows if self._is_own_claim(row) and launches.is_old(row, now)]
         signed = [row for row in claimed if launches.is_signed(row)]
         begun = [row for row in rows if row["state_type"] != "PENDING" and self._is_served(row)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -14,14 +15,19 @@ from uuid import UUID
 from chalicelib.builders.job_configuration import find_references
 from chalicelib.errors import PrefectRejected
 from chalicelib.flow_runs import BEGUN, Document, Flow, FlowRun, WorkPoolJob
-from chalicelib.prefect_api.prefect3_client import Prefect3Client, PrefectRefusal
+from chalicelib.prefect_api.prefect3_client import PAGE_LIMIT, Prefect3Client, PrefectRefusal
+from chalicelib.prefect_api.prefect3_launches import due_runs
 from chalicelib.prefect_api.prefect3_states import NOTED_NAMES, read_time
 
 LOGGER = logging.getLogger(__name__)
 
 POLL_LIMIT, LEAST_POLL_LIMIT, POLLED_RUNS = 200, 20, 1000
 """How many due runs are read of each pool at once: the most that a server gives, so that few can hide the others; less
-where there are many pools, as a tick has time for so many runs in all."""
+where many pools are polled, as a tick has time for so many runs in all."""
+
+ROUND_SECONDS = 40
+"""After this the next tick polls all pools, also those in which nothing waits: to the server a queue, and what is
+deployed to it, is not ready once nobody has polled it for 60 s."""
 
 UNCLAIMED_NAMES = frozenset({"Scheduled", "Late", "AwaitingConcurrencySlot"})
 """States that a run is in before anybody has launched it, unless it has an infrastructure pid."""
@@ -56,9 +62,10 @@ class PoolReader:
         self.client = client
         self.pools = pools
         self._present: frozenset[str] = frozenset()
+        self._next_round = datetime.min.replace(tzinfo=UTC)
 
     def present_types(self) -> frozenset[str]:
-        """The types of the pools that are served, as they were read last. Raises PrefectError at the first time."""
+        """The types of the pools that are served, as all were read last. Raises PrefectError at the first time."""
         if not self._present:
             self.read_pools()
         return self._present
@@ -76,33 +83,69 @@ class PoolReader:
 
         Raises the PrefectError of the first pool when none can be polled.
         """
+        asked = self._choose(before)
+        limit = max(LEAST_POLL_LIMIT, min(POLL_LIMIT, POLLED_RUNS // (len(asked) or 1)))
 
         def poll(pool: str) -> list[dict[str, Any]]:
-            rows = self._poll(pool, (before + self.pools.lead(pool)).isoformat())
+            rows = self._poll(pool, (before + self.pools.lead(pool)).isoformat(), limit)
             return [row for row in rows if row["state_name"] in LED_NAMES or _due_time(row) < before]
 
-        asked = self._choose(before)
         answers = self.client.some_of(poll, asked, "A work pool cannot be polled", needs_one=True)
+        if len(asked) == len(self.pools.names):
+            self._next_round = self.client.transport.clock.now() + timedelta(seconds=ROUND_SECONDS)
         columns = [[(pool, row) for row in rows] for pool, rows in answers]
         return [pair for turn in itertools.zip_longest(*columns) for pair in turn if pair]
 
-    def complete(self, rows: Sequence[tuple[str, dict[str, Any]]], pools: Mapping[str, Document]) -> list[FlowRun]:
-        """These runs of served pools with all that a launch needs; what cannot be read now is logged and left out."""
-        served = [(pool, row) for pool, row in rows if pool in pools]
+    def complete(
+        self, rows: Sequence[tuple[str, dict[str, Any]]], pools: Mapping[str, Document] | None = None
+    ) -> list[FlowRun]:
+        """These runs of served pools with all that a launch needs; what cannot be read now is logged and left out.
+
+        Their `pools`, unless they are given, are read with the rest. Raises PrefectRejected when no pool is served.
+        """
         kinds = {
-            "flow_runs": [row["id"] for _, row in served if not row["state"] and row["state_name"] in NOTED_NAMES],
-            "deployments": [row["deployment_id"] for _, row in served],
-            "flows": [row["flow_id"] for _, row in served],
+            "flow_runs": [row["id"] for _, row in rows if not row["state"] and row["state_name"] in NOTED_NAMES],
+            "deployments": [row["deployment_id"] for _, row in rows],
+            "flows": [row["flow_id"] for _, row in rows],
         }
-        answers = self.client.all_of(lambda kind: self.client.by_id(kind, kinds[kind]), list(kinds))
+        reads: list[Callable[[], Mapping[str, Document]]] = [
+            partial(self.client.by_id, kind, ids) for kind, ids in kinds.items()
+        ]
+        reads.append(lambda: pools or self._read_served({pool for pool, _ in rows})[0] or self.read_pools())
+        *answers, served = self.client.all_of(lambda read: read(), reads)
         found = dict(zip(kinds, answers, strict=True))
         runs = [
-            self._read_run(pools[pool], {**row, **found["flow_runs"].get(row["id"], {})}, found) for pool, row in served
+            self._read_run(served[pool], {**row, **found["flow_runs"].get(row["id"], {})}, found)
+            for pool, row in rows
+            if pool in served
         ]
         return self._refer([run for run in runs if run])
 
-    def _poll(self, pool: str, before: str) -> list[dict[str, Any]]:
-        limit = max(LEAST_POLL_LIMIT, min(POLL_LIMIT, POLLED_RUNS // len(self.pools.names)))
+    def _choose(self, before: datetime) -> Sequence[str]:
+        """The pools to poll: those in which something waits, whatever holds it back; now and then all."""
+        names = self.pools.names
+        if len(names) < 2 or self.client.transport.clock.now() >= self._next_round:
+            return names
+        latest = before + max(self.pools.lead(name) for name in names)
+        rows = self.client.filter("flow_runs", due_runs(names, latest))
+        waiting = {row["work_pool_name"] for row in rows}
+        return [name for name in names if name in waiting] if len(rows) < PAGE_LIMIT else names
+
+    def _read_served(self, names: Collection[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+        """Those of these pools whose type is served, by name, and what is wrong with the others, which is logged."""
+        found = self.client.filter_all("work_pools", {"work_pools": {"name": {"any_": sorted(names)}}})
+        types = ", ".join(sorted(self.pools.kinds))
+        problems = dict.fromkeys(names, "does not exist")
+        problems |= {
+            pool["name"]: f"is of type {pool['type']}, and this agent launches {types} alone" for pool in found
+        }
+        served = {pool["name"]: pool for pool in found if pool["type"] in self.pools.kinds}
+        lines = [f"Work pool {name} {problem}" for name, problem in problems.items() if name not in served]
+        for line in lines:
+            LOGGER.error(line)
+        return served, lines
+
+    def _poll(self, pool: str, before: str, limit: int) -> list[dict[str, Any]]:
         body: dict[str, Any] = {"scheduled_before": before, "limit": limit}
         if self.pools.queues:
             body["work_queue_names"] = list(self.pools.queues)
@@ -113,7 +156,7 @@ class PoolReader:
             if error.status != 404 or not self.pools.queues:
                 raise
             # A queue that this pool does not have spoils the question for all others.
-            queues = {row["name"] for row in self.client.filter(f"{path[1:]}/queues", {})}
+            queues = {row["name"] for row in self.client.filter_all(f"{path[1:]}/queues", {})}
             body["work_queue_names"] = sorted(queues.intersection(self.pools.queues))
             if not body["work_queue_names"]:
                 raise

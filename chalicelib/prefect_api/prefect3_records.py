@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from chalicelib.errors import PrefectUnreachable
@@ -38,16 +39,19 @@ class RunRecords:
         Raises PrefectError when it cannot be read how the runs stand.
         """
         send_until = self.latest_write()
-        self.write_pids([(each.run.id, each.text) for each in outcomes if each.answer is Answer.LAUNCHED])
         lines = [(each.run.id, *_story(each)) for each in outcomes if not _changes_state(each)]
         changing = [each for each in outcomes if _changes_state(each)]
-        rows = self.client.by_id("flow_runs", [each.run.id for each in changing])
-        held = [each for each in changing if each.run.id in rows and is_held(each, rows[each.run.id])]
-        settled = self.client.some_of(
-            lambda each: self._settle(each, rows[each.run.id], send_until), held, "A run is left as it is"
-        )
-        lines += [(outcome.run.id, *told) for outcome, told in settled if told]
-        self.write_logs(lines)
+        with ThreadPoolExecutor(1) as thread:
+            launched = [(each.run.id, each.text) for each in outcomes if each.answer is Answer.LAUNCHED]
+            pids = thread.submit(self.write_pids, launched)
+            rows = self.client.by_id("flow_runs", [each.run.id for each in changing])
+            held = [each for each in changing if each.run.id in rows and is_held(each, rows[each.run.id])]
+            settled = self.client.some_of(
+                lambda each: self._settle(each, rows[each.run.id], send_until), held, "A run is left as it is"
+            )
+            lines += [(outcome.run.id, *told) for outcome, told in settled if told]
+            self.write_logs(lines)
+        pids.result()
 
     def write_pids(self, texts: Sequence[tuple[str, str]]) -> None:
         """Write, run by run, what it was launched as; what fails is logged."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 
@@ -10,6 +11,8 @@ import requests
 
 from tests.doubles.connections import HttpServer
 from tests.doubles.fault_queue import FaultQueue
+
+MEETING_PATIENCE_SECONDS = 5.0
 
 
 @dataclass
@@ -27,6 +30,25 @@ class Fault:
     times: int | None = 1
 
 
+class Meeting:
+    """Requests of which each waits until all are there: one for each of `marks`, in its method and path."""
+
+    def __init__(self, *marks: str) -> None:
+        self.marks = marks
+        self._barrier = threading.Barrier(len(marks))
+
+    def attend(self, asked: str) -> None:
+        """Wait for the others, if this is one of them."""
+        if any(mark in asked for mark in self.marks):
+            with suppress(threading.BrokenBarrierError):
+                self._barrier.wait(MEETING_PATIENCE_SECONDS)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether somebody has waited for the others in vain."""
+        return self._barrier.broken
+
+
 class Proxy(HttpServer):
     """Forwards to `upstream`, the address of a server's API; `url` ends in `/api` too."""
 
@@ -34,6 +56,7 @@ class Proxy(HttpServer):
         self.upstream = upstream.removesuffix("/api")
         self.faults: FaultQueue[Fault] = FaultQueue()
         self.requests: list[str] = []
+        self.meeting: Meeting | None = None
         self.lock = threading.Lock()
         super().__init__(_Exchange)
 
@@ -55,6 +78,8 @@ class _Exchange(BaseHTTPRequestHandler):
         asked = f"{self.command} {self.path}"
         with self.server.lock:
             self.server.requests.append(asked)
+        if self.server.meeting:
+            self.server.meeting.attend(asked)
         fault = self.server.faults.first(lambda each: each.mark in asked)
         if fault and fault.status:
             self._answer(fault.status, fault.body, dict(fault.headers))

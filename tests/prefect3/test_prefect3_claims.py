@@ -12,10 +12,11 @@ import pytest
 
 from chalicelib.errors import PrefectRejected, PrefectUnauthorized, PrefectUnreachable
 from chalicelib.flow_runs import WorkPoolJob
+from chalicelib.prefect_api.prefect3_client import PAGE_LIMIT
 from chalicelib.prefect_api.transport import PREFECT3_AUTH_STRING
 from tests.doubles.prefect1 import Prefect1Server
 from tests.prefect3.agents import PLACE, agent_at, claim_all, poll
-from tests.prefect3.proxy import Fault, Proxy
+from tests.prefect3.proxy import Fault, Meeting, Proxy
 from tests.prefect3.server import Prefect3Server
 
 pytestmark = pytest.mark.server
@@ -88,6 +89,14 @@ def test_pools_take_turns_and_a_missing_one_leaves_the_others_alone(
     assert "not-there" in caplog.text
 
 
+def test_more_pools_than_a_server_tells_of_at_once_are_all_served(server: Prefect3Server) -> None:
+    pools = [server.create_pool("ecs") for _ in range(PAGE_LIMIT + 1)]
+    run_id = server.create_run(server.create_deployment(max(pools)))
+    api = agent_at(server.url, *pools)
+    assert [run.id for run in poll(api)] == [run_id]
+    assert api.reader.read_pools().keys() == {*pools}
+
+
 def test_when_no_pool_exists_that_is_an_error(server: Prefect3Server) -> None:
     with pytest.raises(PrefectRejected, match="not-there"):
         poll(agent_at(server.url, "not-there"))
@@ -158,6 +167,15 @@ def test_a_claim_is_a_pending_of_our_own_whose_id_is_its_key(
         assert state["message"] == 'Claimed by agent "mine" for work-pools:ecs'
     assert proxy.asked("bulk_set_state") == 1
     assert proxy.asked("") == 7  # version, poll, fault, pools, deployments, flows, claims
+
+
+def test_what_a_launch_needs_is_read_at_the_same_time(
+    server: Prefect3Server, pool: str, deployment: str, proxy: Proxy
+) -> None:
+    run_id = server.create_run(deployment)
+    proxy.meeting = Meeting("/flow_runs/filter", "work_pools/filter", "deployments/filter", "flows/filter")
+    assert [run.id for run in poll(agent_at(proxy.url, pool))] == [run_id]
+    assert not proxy.meeting.has_failed
 
 
 def test_a_server_without_bulk_is_claimed_from_run_by_run(

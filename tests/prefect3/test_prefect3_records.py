@@ -15,7 +15,7 @@ from chalicelib.prefect_api.prefect3 import Prefect3API
 from chalicelib.prefect_api.prefect3_states import claim_sign
 from chalicelib.sightings import Consequence, Launched, Phase, Sighting, Stop
 from tests.prefect3.agents import PLACE, LaterClock, agent_at, claim_all, outcome_of, poll
-from tests.prefect3.proxy import Fault, Proxy
+from tests.prefect3.proxy import Fault, Meeting, Proxy
 from tests.prefect3.server import Prefect3Server
 
 pytestmark = pytest.mark.server
@@ -88,6 +88,19 @@ def test_a_busy_tick_asks_little_and_writes_pids_and_one_bulk_of_logs(
     assert {run_id: server.run(run_id)["infrastructure_pid"] for run_id in ids} == texts
     assert all(server.logs(run_id) == [f"Submitted for execution: Task {texts[run_id]}"] for run_id in ids)
     assert proxy.asked("") - before == 10 + 1 + 1  # pids, logs, poll
+
+
+def test_a_pid_and_the_log_are_written_at_the_same_time(
+    server: Prefect3Server, pool: str, deployment: str, proxy: Proxy
+) -> None:
+    server.create_run(deployment)
+    api = agent_at(proxy.url, pool)
+    [claim] = claim_all(api)
+    proxy.meeting = Meeting("PATCH", "/logs/")
+    poll(api, [outcome_of(claim, Answer.LAUNCHED, "Task flows::arn:1")])
+    assert not proxy.meeting.has_failed
+    assert server.run(claim.run.id)["infrastructure_pid"] == "flows::arn:1"
+    assert len(server.logs(claim.run.id)) == 1
 
 
 def test_an_unconfirmed_launch_keeps_its_claim_and_is_told_in_the_log(

@@ -25,6 +25,7 @@ from chalicelib.flow_runs import Claim, Flow, FlowRun, Place, TaskRun, WorkPoolJ
 from chalicelib.launches import adopt
 from chalicelib.outcomes import Answer, Outcome
 from chalicelib.sightings import Consequence, Own, Sighting
+from chalicelib.sweep import Manners
 from tests.doubles.clock import TurnedClock
 
 
@@ -296,7 +297,7 @@ def test_what_was_launched_is_recorded_before_the_next_run_is_waited_for(world: 
 
 
 def lingering(world: World, seconds: float) -> None:
-    world.agent = Agent(world.api, world.platform, world.clock, linger_seconds=seconds)
+    world.agent = Agent(world.api, world.platform, world.clock, Manners(linger_seconds=seconds))
 
 
 def test_a_tick_that_lingers_starts_what_follows_a_launch(world: World) -> None:

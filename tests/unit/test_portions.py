@@ -100,3 +100,20 @@ def test_whatever_was_learnt_the_portions_are_the_fields_in_order(
     assert [field for portion in divided for field in portion] == some(count)
     assert len(divided) <= MOST_PORTIONS
     assert all(divided)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.floats(0, 10))
+def test_what_concerns_one_run_stays_together_and_in_order(sizes: list[int], seconds: float) -> None:
+    fields = [RootField(f"r{run}_{number}", "hello") for run, size in enumerate(sizes) for number in range(size)]
+    portions = Portions()
+    portions.learn([some(1)], 0.0)
+    portions.learn([some(2)], seconds)
+    divided = portions.divide(fields)
+    assert [field for portion in divided for field in portion] == fields
+    runs = [{field.alias.partition("_")[0] for field in portion} for portion in divided]
+    assert sum(len(each) for each in runs) == len(sizes)
+
+
+def test_portions_of_one_field_each_forget_nothing() -> None:
+    server = Server(field_seconds=0.2)
+    assert [server.answer(5) for _ in range(5)] == [1, 5, 5, 5, 5]

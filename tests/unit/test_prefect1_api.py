@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from chalicelib.outcomes import Answer, Outcome
 from chalicelib.prefect_api.prefect1 import FAULT_PAUSE_SECONDS, Prefect1API
 from chalicelib.prefect_api.prefect1_fields import write_log
 from chalicelib.prefect_api.prefect1_launches import ORPHAN_AGE_SECONDS
+from chalicelib.sightings import Sighting, Stop
 from tests.doubles.clock import TurnedClock
 from tests.doubles.prefect1 import Prefect1Server
 from tests.prefect1_agents import make_api
@@ -665,6 +667,19 @@ def test_what_was_read_long_before_the_queue_answered_is_read_again(
     assert [names for names in fields_of(server) if "flow_run" in names] == [("flow_run", "flow_run")] * 2
 
 
+@pytest.mark.parametrize("then", ["status", "cut_before", "api_error"])
+def test_in_a_backlog_a_reading_that_fails_is_made_up_for_after_the_queue(
+    server: Prefect1Server, clock: TurnedClock, api: Prefect1API, then: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_ids = make_due(server, clock, 85)
+    for _ in range(2):
+        claim_all(api)
+    server.faults.add(then, lambda request: "$before" in request.query and "flow_run" in request.field_names, None)
+    for _ in range(2):
+        assert [run.id for run in poll(api)] == run_ids[50:75]
+    assert "Nothing could be read beside the queue" in caplog.text
+
+
 def test_an_agents_own_fault_pauses_a_backlog_too(server: Prefect1Server, clock: TurnedClock, api: Prefect1API) -> None:
     make_due(server, clock, 90)
     claims = [claim_all(api) for _ in range(2)][-1]
@@ -728,3 +743,46 @@ def test_claims_in_several_requests_that_are_all_lost_are_one_trouble(slow: Pref
     with pytest.raises(PrefectUnreachable):
         api.claim(due, PLACE)
     assert len(claims_of(slow)) > 4
+
+
+def test_a_refusal_of_one_request_leaves_none_of_the_others_under_way(slow: Prefect1Server) -> None:
+    for _ in range(50):
+        slow.add_flow_run()
+    api = make_api(slow, SystemClock())
+    claim_all(api)
+    due = poll(api)
+    first = due[0].id
+    slow.faults.add("status", lambda request: first in str(request.variables), status=401)
+    with pytest.raises(PrefectUnauthorized):
+        api.claim(due, PLACE)
+    states = [slow.flow_run(run.id)["state"] for run in due]
+    time.sleep(10 * SLOWLY)
+    assert [slow.flow_run(run.id)["state"] for run in due] == states
+
+
+def test_a_lost_request_leaves_no_run_half_ended(slow: Prefect1Server) -> None:
+    """A run is set back last of what is written of it, so that who is cut off before finds it as it was."""
+    config = {"type": "ECSRun", "env": {"AGENT_RESUBMIT": "running"}}
+    for _ in range(25):
+        slow.add_flow_run(run_config=config)
+    api = make_api(slow, SystemClock())
+    claims = claim_all(api)
+    api.record_and_poll([Outcome(claim.run, Answer.LAUNCHED, "Task x", claim) for claim in claims], api.clock.now())
+    tasks: dict[str, list[str]] = {}
+    for claim in claims:
+        slow.set_state(claim.run.id, {"type": "Running"})
+        tasks[claim.run.id] = [slow.add_task_run(claim.run.id, {"type": "Running"}) for _ in range(4)]
+    stop = Stop("spot", has_run=True, passes=True)
+    stops = [Sighting(claim.run.id, claim.key, "Task x", stop=stop) for claim in claims]
+    lost = tasks[claims[4].run.id][2]
+    slow.faults.add("cut_before", lambda request: lost in request.variables.values(), times=None)
+    with pytest.raises(PrefectUnreachable):
+        api.record_stops(stops)
+    half = [
+        run_id
+        for run_id, task_ids in tasks.items()
+        if slow.flow_run(run_id)["state"] == "Scheduled"
+        and any(slow.task_run(task_id)["state"] == "Running" for task_id in task_ids)
+    ]
+    assert half == []
+    assert any(slow.flow_run(run_id)["state"] == "Scheduled" for run_id in tasks)
