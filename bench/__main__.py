@@ -1,11 +1,14 @@
 """`python -m bench [NAME ...]`: measures, prints, and keeps what it finds in `docs/benchmarks`.
 
-The exit code is 1 when something does not hold or could not be measured, 2 for an unknown name, 130 after Ctrl-C.
+The exit code is 1 when something does not hold or could not be measured, 2 when it is not asked rightly, 130 after
+Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +33,9 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     if asked.list:
         return _list()
+    if os.environ.get("BENCH_RUNS") and asked.into.resolve() == DIRECTORY:
+        print("BENCH_RUNS is set: keep a try with other sizes elsewhere, with --into DIRECTORY", file=sys.stderr)
+        return 2
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     return _measure_all(asked.names or list(PLACES), Sheets(asked.into))
 
@@ -110,4 +116,6 @@ def _kept(sheet: Sheet, sheets: Sheets) -> str:
 
 
 if __name__ == "__main__":
+    # What is being measured is ended, and its directory removed, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

@@ -128,7 +128,7 @@ def _of_stage(stage: Stage, asked: Sequence[datetime]) -> Iterator[Figure]:
         used = [each.used for each in stage.invocations if each.function == function]
         cpu_seconds += used[-1].cpu_seconds - used[0].cpu_seconds
         peak_mb = round(used[-1].peak_mb, 1)
-        yield at_most(REAL_ZIP, f"{LAMBDA}: peak memory, the {which} function", peak_mb, MEMORY_MB, "MB")
+        yield at_most(REAL_ZIP, f"{LAMBDA}: peak memory, {which}", peak_mb, MEMORY_MB, "MB")
     yield Figure(REAL_ZIP, f"{LAMBDA}: CPU", round(cpu_seconds, 3), "s")
 
 

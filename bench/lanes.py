@@ -8,7 +8,12 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import NamedTuple, Protocol
 
+from bench.surroundings import TookTooLong
+
 LOOK_SECONDS, PATIENCE_SECONDS = 1.0, 30.0
+STARTING_SECONDS = 90.0
+"""How long all agents together may take to start and to serve a first run."""
+
 RUN_ID_VARIABLES = ("PREFECT__CONTEXT__FLOW_RUN_ID", "PREFECT__FLOW_RUN_ID")
 
 
@@ -34,6 +39,13 @@ class Arrival(NamedTuple):
     due: float
 
 
+class Lateness(NamedTuple):
+    """How many seconds late each run was started, negative is early; `missing` were not started at all."""
+
+    seconds: list[float]
+    missing: int
+
+
 def planned(lanes: int, ahead_seconds: float, seconds: float, pause_seconds: float) -> list[Arrival]:
     """All created at the beginning; each lane's are due in between the others'."""
     dues = [ahead_seconds + pause_seconds * number for number in range(int(seconds / pause_seconds))]
@@ -50,10 +62,15 @@ def ad_hoc(lanes: int, seconds: float, shortest_seconds: float, longest_seconds:
     return arrivals
 
 
-def watch(lanes: Sequence[Lane], arrivals: Sequence[Arrival], settling_seconds: float = 0.0) -> list[list[float]]:
-    """How late each run was started, by lane; negative is early.
+def watch(
+    lanes: Sequence[Lane],
+    arrivals: Sequence[Arrival],
+    settling_seconds: float = 0.0,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> list[Lateness]:
+    """How late the runs of each lane were started, without those that come in the first `settling_seconds`.
 
-    Left out are those that come in the first `settling_seconds`, and those that never were started.
+    A run is missing that is not started `patience_seconds` after the last of all was due.
     """
     begun, dues = datetime.now(UTC), [dict[str, datetime]() for _ in lanes]
     for arrival in sorted(arrivals, key=lambda each: each.created):
@@ -63,24 +80,30 @@ def watch(lanes: Sequence[Lane], arrivals: Sequence[Arrival], settling_seconds: 
         if arrival.due >= settling_seconds:
             dues[arrival.lane][run_id] = due
     time.sleep(max(0.0, max(arrival.due for arrival in arrivals) - _seconds_since(begun)))
-    return _lateness(lanes, dues)
+    return _lateness(lanes, dues, patience_seconds)
 
 
-def wait_until_served(lanes: Sequence[Lane]) -> None:
-    """Return when each of the agents has started a run, so that all that is done once is done."""
-    _lateness(lanes, [{lane.add(datetime.now(UTC)): datetime.now(UTC)} for lane in lanes])
+def wait_until_served(lanes: Sequence[Lane], patience_seconds: float = STARTING_SECONDS) -> None:
+    """Return when each of the agents has started a run, so that all that is done once is done. Raises TookTooLong."""
+    dues = [{lane.add(datetime.now(UTC)): datetime.now(UTC)} for lane in lanes]
+    found = _lateness(lanes, dues, patience_seconds)
+    idle = [lane.agent for lane, lateness in zip(lanes, found, strict=True) if lateness.missing]
+    if idle:
+        raise TookTooLong(f"Nothing was started after {patience_seconds:.0f} s by: {', '.join(idle)}")
 
 
-def _lateness(lanes: Sequence[Lane], dues: Sequence[Mapping[str, datetime]]) -> list[list[float]]:
-    give_up = time.monotonic() + PATIENCE_SECONDS
+def _lateness(lanes: Sequence[Lane], dues: Sequence[Mapping[str, datetime]], patience_seconds: float) -> list[Lateness]:
+    give_up = time.monotonic() + patience_seconds
     while True:
-        started = [lane.started() for lane in lanes]
-        if all(own.keys() >= due.keys() for own, due in zip(started, dues, strict=True)) or time.monotonic() > give_up:
-            return [
-                [(own[run_id] - moment).total_seconds() for run_id, moment in due.items() if run_id in own]
-                for own, due in zip(started, dues, strict=True)
-            ]
+        found = [_lateness_of(lane.started(), due) for lane, due in zip(lanes, dues, strict=True)]
+        if not any(lateness.missing for lateness in found) or time.monotonic() >= give_up:
+            return found
         time.sleep(LOOK_SECONDS)
+
+
+def _lateness_of(started: Mapping[str, datetime], dues: Mapping[str, datetime]) -> Lateness:
+    seconds = [(started[run_id] - due).total_seconds() for run_id, due in dues.items() if run_id in started]
+    return Lateness(seconds, len(dues) - len(seconds))
 
 
 def _seconds_since(begun: datetime) -> float:

@@ -11,11 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.surroundings import PREFECT1
+from bench.surroundings import PREFECT1, PROJECT
 from tests.prefect3.postgres import is_installed as has_postgres
 from tests.prefect3.server import PYTHON as PREFECT3
 
 OURS = ("chalice", "boto3", "requests")
+THIS_PROJECT, UNKNOWN = "this project", "unknown"
 
 
 class Environment(NamedTuple):
@@ -60,13 +61,23 @@ def processor() -> str:
 
 
 def versions(needs: Iterable[str] = ()) -> dict[str, str]:
-    """Those of ours, and as `environment/package` those of the peers in the environments of these names."""
-    found = {name: version(name) for name in OURS}
+    """Of the project, of what it uses, and as `environment/package` of the peers in the environments of these names."""
+    found = {THIS_PROJECT: version_of_project()} | {name: version(name) for name in OURS}
     for need in needs:
         environment = ENVIRONMENTS[need]
         if environment.is_there():
             found |= {f"{need}/{name}": value for name, value in _installed(environment).items() if value}
     return found
+
+
+def version_of_project(directory: Path = PROJECT) -> str:
+    """The commit that is checked out, as git describes it; `unknown` where there is no git."""
+    command = ["git", "--no-optional-locks", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return UNKNOWN
+    return done.stdout.strip()
 
 
 def _installed(environment: Environment) -> dict[str, str | None]:

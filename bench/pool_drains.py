@@ -21,15 +21,20 @@ UNPACED = {"AGENT_LAUNCHES_PER_SECOND": "0"}
 
 @dataclass(frozen=True)
 class Used:
-    """What so many processes, one after the other, have used: CPU of all, and memory of the largest."""
+    """What so many processes, one after the other, have used: CPU of all, and memory of the largest.
+
+    `done_at` is when all was served, by the monotonic clock; what a process needs to end comes after it.
+    """
 
     processes: int = 0
     cpu_seconds: float = 0.0
     peak_mb: float = 0.0
+    done_at: float = 0.0
 
     def __add__(self, other: Used) -> Used:
         cpu_seconds = self.cpu_seconds + other.cpu_seconds
-        return Used(self.processes + other.processes, cpu_seconds, max(self.peak_mb, other.peak_mb))
+        peak_mb, done_at = max(self.peak_mb, other.peak_mb), max(self.done_at, other.done_at)
+        return Used(self.processes + other.processes, cpu_seconds, peak_mb, done_at)
 
 
 Serve = Callable[[PoolSurroundings], Used]
@@ -73,7 +78,7 @@ def drain(place: PoolSurroundings, runs: int, serve: Serve, start_cpu_seconds: f
     place.ecs.forget_calls()
     begun, begun_at = time.monotonic(), time.time()
     used = serve(place)
-    seconds, calls, standings = time.monotonic() - begun, place.ecs.calls, place.standings()
+    seconds, calls, standings = used.done_at - begun, place.ecs.calls, place.standings()
     if not standings["launched"]:
         raise TookTooLong(f"After {seconds:.0f} s nothing is launched: {dict(standings)}")
     return PoolDrain(
@@ -82,7 +87,7 @@ def drain(place: PoolSurroundings, runs: int, serve: Serve, start_cpu_seconds: f
         launched=standings["launched"],
         crashed=standings["Crashed"],
         started_twice=sum(number > 1 for number in place.tasks().values()),
-        requests=len(place.server.requests(begun_at)),
+        requests=sum(request.at <= begun_at + seconds for request in place.server.requests(begun_at)),
         calls=len(calls),
         used=used,
         start_cpu_seconds=start_cpu_seconds,
@@ -96,7 +101,7 @@ def keep_running(place: PoolSurroundings, command: list[str]) -> Used:
     with place.running(command, **UNPACED) as process:
         while not place.is_settled() and time.monotonic() < give_up and process.poll() is None:
             time.sleep(LOOK_SECONDS)
-        return Used(1, *usage_of(process.pid))
+        return Used(1, *usage_of(process.pid), time.monotonic())
 
 
 def tick_repeatedly(place: PoolSurroundings) -> Used:
@@ -114,7 +119,7 @@ def tick(place: PoolSurroundings) -> Used:
     before = _children_cpu_seconds()
     with place.running(place.our_tick, **UNPACED) as process:
         peak_mb = _peak_mb_until_its_end(process)
-    return Used(1, _children_cpu_seconds() - before, peak_mb)
+    return Used(1, _children_cpu_seconds() - before, peak_mb, time.monotonic())
 
 
 def cpu_seconds_to_first_poll(place: PoolSurroundings, command: list[str]) -> float:

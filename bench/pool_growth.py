@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import NamedTuple
 
 from bench.observed_server import POLL, Request, database_name
@@ -17,8 +16,8 @@ from bench.usage import usage_of
 POOLS, RUNS, WOKEN_TICKS = (1, 10, 100), 100, 4
 ROUND_TRIP_SECONDS = 0.03
 REQUESTS_A_RUN = 3.0
-JITTER_SECONDS = 0.1
-"""Polls that are sent at once may arrive in another order."""
+SILENCE_SECONDS = 0.2
+"""Between two ticks nothing is asked for longer than this, and within an idle one for less."""
 
 REQUESTS = Plot("Work pools: requests of an idle tick", "work pools", "requests to Prefect", is_logarithmic=True)
 SECONDS = Plot("Work pools: seconds of an idle tick", "work pools", "seconds", is_logarithmic=True)
@@ -50,31 +49,39 @@ def measure() -> Iterator[Figure | Curve]:
 
 
 def _idle_in_one_process(place: PoolSurroundings) -> Cost:
-    """The mean of a few ticks after the first, which is the one that also sweeps."""
+    """The mean of a few ticks after the first, which is the one that also sweeps and polls all pools."""
     begun_at, give_up = time.time(), time.monotonic() + PATIENCE_SECONDS
 
-    def polls() -> list[Request]:
-        return [each for each in place.server.polls(begun_at) if f"/{place.pool}/" in each.path]
+    def woken() -> list[list[Request]]:
+        swept = next(iter(place.server.polls(begun_at)), None)
+        ticks = _ticks(place.server.requests(begun_at))
+        return [tick for tick in ticks if swept and tick[0].at > swept.at]
 
     with place.running(place.ours) as process:
         before = 0.0
-        while len(own := polls()) < 2 + WOKEN_TICKS:
+        # What a tick has asked is known for sure once the next one has begun.
+        while len(own := woken()) <= WOKEN_TICKS:
             if process.poll() is not None or time.monotonic() > give_up:
-                raise TookTooLong(f"It polled {len(own)} times")
-            if len(own) > 1 and not before:
+                raise TookTooLong(f"It was woken {len(own)} times")
+            if own and not before:
                 before = usage_of(process.pid).cpu_seconds
             time.sleep(LOOK_SECONDS)
         cpu_seconds = usage_of(process.pid).cpu_seconds - before
-    beginnings = [each.at - JITTER_SECONDS for each in own[1:]]
-    requests = [each for each in place.server.requests(beginnings[0]) if each.at < beginnings[-1]]
-    return _mean(requests, beginnings, cpu_seconds)
+    seconds = [max(each.at + each.seconds for each in tick) - tick[0].at for tick in own[:WOKEN_TICKS]]
+    requests = sum(len(tick) for tick in own[:WOKEN_TICKS])
+    return Cost(requests / WOKEN_TICKS, sum(seconds) / WOKEN_TICKS, cpu_seconds / WOKEN_TICKS)
 
 
-def _mean(requests: list[Request], beginnings: list[float], cpu_seconds: float) -> Cost:
-    spans = list(pairwise(beginnings))
-    ends = [max(each.at + each.seconds for each in requests if begin <= each.at < end) for begin, end in spans]
-    seconds = [end - begin for (begin, _), end in zip(spans, ends, strict=True)]
-    return Cost(len(requests) / len(spans), sum(seconds) / len(spans), cpu_seconds / len(spans))
+def _ticks(requests: list[Request]) -> list[list[Request]]:
+    """The requests of each tick; nothing is asked between two."""
+    ticks: list[list[Request]] = []
+    end = 0.0
+    for request in requests:
+        if request.at > end + SILENCE_SECONDS:
+            ticks.append([])
+        ticks[-1].append(request)
+        end = max(end, request.at + request.seconds)
+    return ticks
 
 
 def _idle_in_its_own_process(place: PoolSurroundings) -> Cost:

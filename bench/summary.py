@@ -9,6 +9,7 @@ from bench.markdown import table
 from bench.results import ONE_PROCESS, OURS, REAL_ZIP, Figure
 from bench.sheets import Sheet
 
+BUSY = "0.35 s / half the cadence of 10 s, and a tenth"
 HEAD = ("what", "best peer, measured here", "ours", "asked", "holds?")
 UNKNOWN, NO = "-", "**no**"
 
@@ -17,8 +18,8 @@ UNKNOWN, NO = "-", "**no**"
 class Number:
     """A quantity of ours on a sheet, and of the peers on the same one: the `best` of them is shown.
 
-    `asked` is the quantity that carries the promise, when that is another one (a ratio to the peers); `peers` are those
-    that the peers have, when they are other ones.
+    `asked` is the quantity that carries the promise, when that is another one (a ratio to the peers); `peers` is the
+    one that the peers have, when that is another one.
     """
 
     sheet: str
@@ -26,7 +27,7 @@ class Number:
     agent: str = ONE_PROCESS
     best: Callable[[Iterable[float]], float] = min
     asked: str = ""
-    peers: tuple[str, ...] = ()
+    peers: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ def _late(sheet: str) -> tuple[Number, ...]:
 
 
 def _idle(quantity: str, meant: str = "") -> Number:
-    peers = tuple(f"{serves}: {quantity}" for serves in ("Prefect 1 on ECS", "Prefect 1 on Kubernetes", "a work pool"))
-    return Number("idle", f"in the Lambda: {meant or quantity}", REAL_ZIP, peers=peers)
+    """Of the peers the one that serves what the Lambda serves here: its numbers belong together."""
+    return Number("idle", f"in the Lambda: {meant or quantity}", REAL_ZIP, peers=f"Prefect 1 on ECS: {quantity}")
 
 
 def _killed(sheet: str) -> tuple[Number, ...]:
@@ -120,17 +121,17 @@ ROWS: tuple[Row, ...] = (
         (
             Number("limits", "Submitted, with a task", best=max),
             Number("limits", "Failed, without a task"),
-            Number("limits", "seconds until all is settled, of 49 possible"),
+            Number("limits", "seconds until all is settled"),
         ),
     ),
     Row(
         "lateness, half of the runs, Prefect 1: planned / ad hoc, busy / ad hoc, sparse",
-        "0.07 s / 0.35 s / half the cadence of 10 s",
+        f"0.07 s / {BUSY}",
         _late("lateness"),
     ),
-    Row("the same: work pool", "0.07 s / 0.35 s / half the cadence of 10 s", _late("pools-lateness")),
+    Row("the same: work pool", f"- / {BUSY}", _late("pools-lateness")),
     Row(
-        "a minute with nothing due: requests to Prefect / CPU / memory, woken / scheduled",
+        "a minute with nothing due, Prefect 1 on ECS: requests to Prefect / CPU / memory, woken / scheduled",
         "8 / - / 45 / 45 MB",
         (
             _idle("requests to Prefect"),
@@ -152,7 +153,15 @@ def summary(sheets: Mapping[str, Sheet], rows: Sequence[Row] = ROWS) -> str:
 def _cells(row: Row, sheets: Mapping[str, Sheet]) -> tuple[str, ...]:
     best = [_best_peer(number, sheets) for number in row.numbers]
     ours = [_find(sheets, number.sheet, number.quantity, number.agent) for number in row.numbers]
-    return row.what, _peers(best, row.joined), _joined(ours, row.joined), row.asked, _holds(row, sheets)
+    incomplete = _incomplete(row, sheets)
+    mark = f" (incomplete: {', '.join(incomplete)})" if incomplete else ""
+    return row.what, _peers(best, row.joined) + mark, _joined(ours, row.joined) + mark, row.asked, _holds(row, sheets)
+
+
+def _incomplete(row: Row, sheets: Mapping[str, Sheet]) -> list[str]:
+    """The sheets of this row that were not measured to their end."""
+    names = dict.fromkeys(number.sheet for number in row.numbers)
+    return [name for name in names if name in sheets and not sheets[name].complete]
 
 
 def _find(sheets: Mapping[str, Sheet], sheet: str, quantity: str, agent: str) -> Figure | None:
@@ -161,8 +170,8 @@ def _find(sheets: Mapping[str, Sheet], sheet: str, quantity: str, agent: str) ->
 
 def _best_peer(number: Number, sheets: Mapping[str, Sheet]) -> Figure | None:
     figures = sheets[number.sheet].figures if number.sheet in sheets else []
-    quantities = number.peers or (number.quantity,)
-    of_peers = [each for each in figures if each.quantity in quantities and each.agent not in (*OURS, "")]
+    quantity = number.peers or number.quantity
+    of_peers = [each for each in figures if each.quantity == quantity and each.agent not in (*OURS, "")]
     by_value = {each.value: each for each in of_peers}
     return by_value[number.best(by_value)] if by_value else None
 
@@ -185,13 +194,18 @@ def _joined(figures: Sequence[Figure | None], joined: str) -> str:
 
 
 def _holds(row: Row, sheets: Mapping[str, Sheet]) -> str:
-    """The verdict on the form of ours that is shown, and the other forms whose promise does not hold."""
+    """The verdict on the form of ours that is shown, and the other forms whose promise does not hold.
+
+    What was not measured to its end may be broken, and does not hold yet.
+    """
     asked = [(number.sheet, number.asked or number.quantity) for number in row.numbers]
     shown = [_find(sheets, *each, number.agent) for each, number in zip(asked, row.numbers, strict=True)]
     others = [figure for each in asked for agent in OURS if (figure := _find(sheets, *each, agent))]
     broken = dict.fromkeys(figure.agent for figure in others if not figure.holds and figure not in shown)
     exceptions = f" ({', '.join(broken)}: {NO})" if broken else ""
-    return verdict(shown) if verdict(shown) == NO else verdict(shown) + exceptions
+    if verdict(shown) == NO:
+        return NO
+    return (UNKNOWN if _incomplete(row, sheets) else verdict(shown)) + exceptions
 
 
 def verdict(figures: Iterable[Figure | None]) -> str:

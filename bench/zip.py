@@ -32,21 +32,16 @@ class ZippedAgent:
     name: str = REAL_ZIP
 
     def start(self, place: EcsSurroundings, meter: Meter, **more: str) -> None:
-        """A scheduled tick in a new container."""
-        with self.container(place, "tick", more) as container:
-            tick_in(container, "tick")
-            meter.look(container.process_id)
+        """One woken tick in a new container, whose start is that of the containers that serve."""
+        self.serve(place, meter, lambda: meter.processes > 0, **more)
 
     def serve(self, place: EcsSurroundings, meter: Meter, is_done: Done, **more: str) -> None:
-        """A scheduled tick, and then as many woken ones as it takes, each right after the other. Raises TookTooLong."""
+        """Woken ticks in one new container, as many as it takes, each right after the other. Raises TookTooLong."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        self.start(place, meter, **more)
-        if is_done():
-            return
         with self.container(place, "wake", more) as container:
             while not is_done():
                 check_patience(deadline)
-                tick_in(container, "wake")
+                wake(container)
                 meter.look(container.process_id)
 
     def container(self, place: EcsSurroundings, function: str, more: Mapping[str, str]) -> Container:
@@ -56,11 +51,11 @@ class ZippedAgent:
         return Container(task, runtime, f"app.{function}", environment, self.directory / f"{function}.log")
 
 
-def tick_in(container: Container, function: str) -> None:
-    """Invoke `tick` or `wake`. Raises TookTooLong when that does not end well."""
-    ended = container.invoke(event_for(function))
+def wake(container: Container) -> None:
+    """Let a container of `wake` tick. Raises TookTooLong when that does not end well."""
+    ended = container.invoke(event_for("wake"))
     if ended.kind != "response":
-        raise TookTooLong(f"The function {function} of the zip: {ended.kind} {ended.payload}")
+        raise TookTooLong(f"The function wake of the zip: {ended.kind} {ended.payload}")
 
 
 @contextmanager

@@ -10,37 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.__main__ import INTERRUPTED, keep, main, tell_lacking
-from bench.machine import Environment
+from bench.__main__ import INTERRUPTED, keep
+from bench.machine import THIS_PROJECT
 from bench.markdown import between_marks
-from bench.measurements import PLACES, measurement_of
+from bench.measurements import PLACES
 from bench.page import README, TESTING, names, page
 from bench.plots import can_draw, draw
-from bench.results import ECS_AGENT, ONE_PROCESS, PER_TICK, Curve, Figure, Measurement, Plot, at_least, at_most
+from bench.results import ECS_AGENT, ONE_PROCESS, PER_TICK, Curve, Figure, Measurement, Plot
 from bench.sheets import DIRECTORY, POINTS, Sheet, Sheets, sheet_of, text_of, thinned
 from bench.shortfalls import SHORTFALLS
-from bench.summary import ROWS, Number, Row, summary, verdict
+from bench.summary import summary
 from bench.surroundings import TookTooLong
+from tests.unit.bench_samples import FAST, PEER, SLOW, line_of, sheet
 
-FAST, SLOW = at_least(ONE_PROCESS, "runs a second", 210, 200), at_least(PER_TICK, "runs a second", 90, 200)
-PEER = Figure(ECS_AGENT, "runs a second", 32)
 PLOT = Plot("Drain", "seconds", "runs launched")
 CURVE = Curve("Drain", ONE_PROCESS, tuple((number / 7, float(number)) for number in range(1000)))
-
-
 NUMBERS = st.floats(allow_nan=False)
-
-
-def sheet(*figures: Figure, **more: object) -> Sheet:
-    made = Sheet("drain", "A backlog", "About it.", complete=True, reason="", figures=list(figures))
-    for name, value in more.items():
-        setattr(made, name, value)
-    return made
-
-
-def line_of(text: str, begin: str) -> str:
-    (line,) = [line for line in text.splitlines() if line.startswith(begin)]
-    return line
 
 
 # The pages of the project
@@ -65,15 +50,6 @@ def test_every_sheet_has_a_measurement_and_every_curve_a_plot() -> None:
     assert sheets.keys() <= PLACES.keys()
     for kept in sheets.values():
         assert {curve.plot for curve in kept.curves} <= {plot.title for plot in kept.plots}
-
-
-@pytest.mark.parametrize("number", [number for row in ROWS for number in row.numbers], ids=lambda it: it.quantity)
-def test_every_number_of_the_summary_stands_on_its_sheet_once_that_is_complete(number: Number) -> None:
-    assert number.sheet in PLACES
-    kept = Sheets().read().get(number.sheet)
-    if kept and kept.complete:
-        assert kept.find(number.quantity, number.agent)
-        assert kept.find(number.asked or number.quantity, number.agent)
 
 
 def test_every_reason_is_of_a_promise_that_is_on_a_sheet() -> None:
@@ -110,22 +86,6 @@ def test_an_incomplete_sheet_is_shown_so() -> None:
     text = page({"drain": sheet(FAST, complete=False, reason="it was interrupted")}, Path("benchmarks"))
     assert "**Incomplete: it was interrupted.**" in text
     assert "**incomplete**" in line_of(text, "| [`drain`]")
-
-
-def test_a_summary_shows_the_best_peer_and_a_dash_for_what_is_not_measured() -> None:
-    sheets = {"drain": sheet(FAST, PEER, Figure("Kubernetes agent 1.4.1", "runs a second", 54))}
-    text = summary(sheets, [Row("rate", "200", (Number("drain", "runs a second", best=max), Number("pools", "rate")))])
-    assert line_of(text, "| rate") == "| rate | 54 / - (Kubernetes agent 1.4.1) | 210 / - | 200 | - |"
-
-
-def test_a_verdict_needs_every_promise_but_one_that_is_broken_is_enough() -> None:
-    assert [verdict([FAST]), verdict([FAST, None]), verdict([PEER]), verdict([])] == ["yes", "-", "-", "-"]
-    assert verdict([FAST, None, SLOW]) == "**no**"
-
-
-def test_a_verdict_names_the_form_of_ours_for_which_it_is_another() -> None:
-    rows = [Row("rate", "200", (Number("drain", "runs a second"),))]
-    assert line_of(summary({"drain": sheet(FAST, SLOW)}, rows), "| rate").endswith(f"| yes ({PER_TICK}: **no**) |")
 
 
 @pytest.mark.skipif(not can_draw(), reason="matplotlib is of the extra `bench`")
@@ -192,7 +152,7 @@ def test_what_was_measured_is_kept_and_told(tmp_path: Path, capsys: pytest.Captu
     kept = sheets.read()["drain"]
     assert (kept.complete, kept.figures, len(kept.curves[0].points)) == (True, [FAST], POINTS)
     assert kept.machine
-    assert kept.versions.keys() >= {"chalice", "boto3", "requests"}
+    assert kept.versions.keys() >= {THIS_PROJECT, "chalice", "boto3", "requests"}
     assert "210  (at least 200: holds)" in capsys.readouterr().out
     assert "## drain" in (tmp_path / "benchmarks.md").read_text()
 
@@ -246,33 +206,3 @@ def test_a_new_measurement_never_mixes_with_the_one_before(tmp_path: Path) -> No
     keep("drain", measured(FAST, PEER), sheets)
     keep("drain", measured(SLOW, KeyboardInterrupt()), sheets)
     assert sheets.read()["drain"].figures == [SLOW]
-
-
-# What is typed
-
-
-def test_an_unknown_name_is_told_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["wake", "nonsense"]) == 2
-    said = capsys.readouterr().err
-    assert "no bench 'nonsense'" in said
-    assert [name for name in PLACES if name not in said] == []
-
-
-def test_the_names_are_listed_with_what_they_measure(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--list"]) == 0
-    listed = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in listed] == list(PLACES)
-    assert [line for line in listed if line.endswith(measurement_of("wake").title)]
-
-
-def test_what_is_not_installed_is_told_with_the_command_that_does_it(capsys: pytest.CaptureFixture[str]) -> None:
-    there = Environment(lambda: True, Path("python"), (), "make this")
-    lacking = Environment(lambda: False, Path("python"), (), "make that")
-    environments = {"prefect1": there, "prefect3": lacking}
-    assert [tell_lacking(needs, environments) for needs in ((), ("prefect1",), ("prefect1", "prefect3"))] == [0, 0, 1]
-    assert "prefect3 is not installed; `make that` does it" in capsys.readouterr().out
-
-
-def test_a_limit_is_kept_when_it_is_reached_exactly() -> None:
-    assert [at_most("", "calls", value, 3).holds for value in (2, 3, 4)] == [True, True, False]
-    assert [at_least("", "rate", value, 3).holds for value in (2, 3, 4)] == [False, True, True]
