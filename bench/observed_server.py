@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.usage import usage_of
 from tests.prefect3 import postgres
 from tests.prefect3.server import Prefect3Server
 
@@ -21,6 +25,10 @@ WHOLE = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED": "true",
 }
 """The tests' server leaves out what no test needs; who waits for a real one waits for these services too."""
+
+
+IDLE_CPU, IDLE_LOOKS, SETTLE_PATIENCE_SECONDS = 0.2, 5, 120.0
+"""A server that takes less than so much of a core, as often as that with a second in between, has nothing to do."""
 
 
 class Request(NamedTuple):
@@ -47,6 +55,19 @@ class ObservedServer(Prefect3Server):
         }
         super().__init__(variables={**WHOLE, **own}, is_on_postgres=postgres.is_installed())
         self._session.headers["User-Agent"] = ONLOOKER
+
+    def _start(self, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        process = super()._start(environment)
+        self._process_id = process.pid
+        return process
+
+    def settle(self) -> None:
+        """Return when it has done all that it does of its own accord, or after SETTLE_PATIENCE_SECONDS."""
+        give_up, idle = time.monotonic() + SETTLE_PATIENCE_SECONDS, 0
+        while idle < IDLE_LOOKS and time.monotonic() < give_up:
+            used = usage_of(self._process_id).cpu_seconds
+            time.sleep(1)
+            idle = idle + 1 if usage_of(self._process_id).cpu_seconds - used < IDLE_CPU else 0
 
     def requests(self, since: float = 0.0) -> list[Request]:
         """All requests from then on but those of the bench itself, oldest first."""

@@ -75,6 +75,7 @@ class PoolDrain:
 def drain(place: PoolSurroundings, runs: int, serve: Serve, start_cpu_seconds: float) -> PoolDrain:
     """Let so many runs be due and be served. Raises TookTooLong when none was."""
     place.add_pool(runs)
+    place.settle()
     place.ecs.forget_calls()
     begun, begun_at = time.monotonic(), time.time()
     used = serve(place)

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.observed_server import ObservedServer
+from bench.observed_server import SETTLE_PATIENCE_SECONDS, ObservedServer
 from bench.surroundings import CLUSTER, NETWORK, end
 from tests.doubles.ecs import EcsServer
 from tests.oracle.prefect3_environment import default_base_job_template
@@ -62,6 +62,13 @@ class PoolSurroundings:
             self.run_ids += self.server.create_runs(deployment, len(range(number, count, pools)))
             # A server takes 0.15 s to check one run that is created against the official template.
             self.server.update_pool(pool, base_job_template=self.template)
+
+    def settle(self) -> None:
+        """Return when the server has marked the due runs as late, and is idle."""
+        give_up = time.monotonic() + SETTLE_PATIENCE_SECONDS
+        while self.standings()["Scheduled"] and time.monotonic() < give_up:
+            time.sleep(2)
+        self.server.settle()
 
     @property
     def pool(self) -> str:

@@ -158,7 +158,8 @@ POOLS = Measurement(
     f"{RUNS:,} due runs of a work pool on ECS, beside the official worker",
     f"A real Prefect 3.8.8 server on {database_name()}, with all its services, anew for each agent, and a double of "
     f"ECS; {1000 * ROUND_TRIP_SECONDS:.0f} ms a request to either, no pacing. The server itself sleeps its "
-    "round trip before it begins. From the start of the process to the last infrastructure pid.",
+    "round trip before it begins. The runs are there for long enough that the server has marked them as late and is "
+    "idle. From the start of the process to the last infrastructure pid.",
     measure_drains,
     needs=("prefect3",),
     plots=(DRAIN,),
