@@ -4,5 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-SHORTFALLS: Mapping[tuple[str, str], str] = {}
+_OF_THE_START = (
+    "more than half of it is Python and `requests`, on which the agent is built; the rest is mostly the three requests "
+    "before the poll, as many as the peer makes"
+)
+
+SHORTFALLS: Mapping[tuple[str, str], str] = {
+    ("start", "Prefect 1 on ECS: start, of the best peer's"): _OF_THE_START,
+    ("start", "Prefect 1 on Kubernetes: start, of the best peer's"): (
+        f"it is held against the quickest of all peers, the ECS agent; {_OF_THE_START}"
+    ),
+    ("start", "a work pool on ECS: start, of the best peer's"): (
+        "it is held against the quickest of all peers, an agent of Prefect 1; a Prefect 3 server takes longer for each "
+        "of the requests before the poll"
+    ),
+    ("pools", "times the worker's rate"): (
+        "the server takes 30 ms of CPU for each run, in one process: more than some 33 a second nobody gets out of it"
+    ),
+    ("idle", "in the Lambda: peak memory, scheduled"): (
+        "once a minute it sends the wake-ups, for which it imports the AWS SDK's client of SQS; to sign these requests "
+        "by hand would save 12 MB of the 256 that the function has"
+    ),
+    ("lateness", "ad hoc, busy: lateness, half of the runs"): (
+        "nobody asks between two ticks of a stage, which are 10 s apart; with `AGENT_LINGER_SECONDS`, or as a process, "
+        "the agent does"
+    ),
+    ("pools-lateness", "ad hoc, busy: lateness, half of the runs"): (
+        "between the poll and RunTask are two requests in turn to a server that takes its time for each"
+    ),
+    ("pool-growth", "100 pools, 100 due runs: requests to Prefect a run"): (
+        "there is one run in each pool, and a process that begins tells each pool that it lives, and polls it"
+    ),
+}
 """By sheet and quantity, a sentence without its full stop; it is shown only while the promise does not hold."""
