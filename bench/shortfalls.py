@@ -38,7 +38,8 @@ SHORTFALLS: Mapping[tuple[str, str], str] = {
         "the agent does"
     ),
     ("pools-lateness", "ad hoc, busy: lateness, half of the runs"): (
-        "between the poll and RunTask are two requests in turn to a server that takes its time for each"
+        "between the poll and RunTask are two requests in turn, to a server that is busy meanwhile: it checks each run "
+        "that is created against the pool's template"
     ),
     ("pool-growth", "100 pools, 100 due runs: requests to Prefect a run"): (
         "there is one run in each pool, and a process that begins tells each pool that it lives, and polls it"
