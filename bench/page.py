@@ -83,7 +83,8 @@ def _shortfall(sheet: Sheet, quantity: str) -> str:
     values = ", ".join(f"{figure}" + (f" ({figure.agent})" if figure.agent else "") for figure in figures)
     promises = "; ".join(dict.fromkeys(figure.promise for figure in figures))
     reason = SHORTFALLS.get((sheet.name, quantity), "The reason is not known yet")
-    return f"* [`{sheet.name}`](#{sheet.name}): {quantity}: {values}, promised {promises}. {reason[0].upper()}{reason[1:]}.\n"
+    told = f"{reason[0].upper()}{reason[1:]}."
+    return f"* [`{sheet.name}`](#{sheet.name}): {quantity}: {values}, promised {promises}. {told}\n"
 
 
 def _contents(sheets: Sequence[Sheet]) -> str:
