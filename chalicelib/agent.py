@@ -1,9 +1,9 @@
 """The tick: what this program does, from the first poll to the report.
 
-repeat until a poll finds nothing new or the deadline is near
-    POLL     which flow runs of ours are due, or will be before the deadline
+repeat until a poll finds nothing new, or for a while nothing if the tick lingers, or the deadline is near
+    POLL     which flow runs of ours are due, or will be before the deadline; again just before the first is
     BUILD    each into a launch request; what cannot be built fails without a launch
-    CLAIM    as many as can be launched in time; what somebody else took is skipped
+    CLAIM    at their time, as many as can be launched in time; what somebody else took is skipped
     LAUNCH   in parallel, each with its launch key
     RECORD   all outcomes, together with the next poll; in a backlog while the next ones are launched
 and around that, once a minute

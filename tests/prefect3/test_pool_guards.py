@@ -17,13 +17,6 @@ RUNS, REQUESTS_A_RUN, CALLS_A_RUN = 100, 3, 1.02
 
 
 @pytest.fixture
-def proxy(server: Prefect3Server) -> Iterator[Proxy]:
-    between = Proxy(server.url)
-    yield between
-    between.stop()
-
-
-@pytest.fixture
 def world(server: Prefect3Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[PoolWorld]:
     made = PoolWorld(server, monkeypatch, PREFECT_API_URL=proxy.url)
     yield made

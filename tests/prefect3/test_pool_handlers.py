@@ -38,13 +38,6 @@ def ecs() -> Iterator[EcsServer]:
 
 
 @pytest.fixture
-def proxy(server: Prefect3Server) -> Iterator[Proxy]:
-    between = Proxy(server.url)
-    yield between
-    between.stop()
-
-
-@pytest.fixture
 def pool(server: Prefect3Server) -> str:
     return server.create_pool("ecs", ecs_template())
 

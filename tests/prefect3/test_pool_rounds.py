@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from chalicelib.errors import PrefectUnreachable
@@ -14,13 +12,6 @@ from tests.prefect3.proxy import Fault, Proxy
 from tests.prefect3.server import Prefect3Server
 
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture
-def proxy(server: Prefect3Server) -> Iterator[Proxy]:
-    between = Proxy(server.url)
-    yield between
-    between.stop()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -20,13 +19,6 @@ from tests.prefect3.proxy import Fault, Meeting, Proxy
 from tests.prefect3.server import Prefect3Server
 
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture
-def proxy(server: Prefect3Server) -> Iterator[Proxy]:
-    between = Proxy(server.url)
-    yield between
-    between.stop()
 
 
 @pytest.fixture

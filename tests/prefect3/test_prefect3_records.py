@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -23,13 +22,6 @@ pytestmark = pytest.mark.server
 PID = "arn:aws:ecs:eu-west-1:123:cluster/c::arn:aws:ecs:eu-west-1:123:task/c/1"
 BAD_END = Stop("Exit code 1 in container prefect", has_run=True)
 LOST_START = Stop("The capacity was taken away", has_run=False, passes=True)
-
-
-@pytest.fixture
-def proxy(server: Prefect3Server) -> Iterator[Proxy]:
-    between = Proxy(server.url)
-    yield between
-    between.stop()
 
 
 @pytest.fixture
