@@ -47,8 +47,9 @@ demo: $(VENV)/.installed $(PREFECT3)/.installed ## the main job, on embedded par
 bench: $(VENV)/.bench $(PREFECT1)/.installed $(PREFECT3)/.postgres ## the numbers beside the real peers; NAMES="drain start" for some
 	$(BIN)/python -m bench $(NAMES)
 
-soak: $(VENV)/.installed ## a few minutes of random histories with faults of every kind, and an account of them
+soak: $(VENV)/.installed ## some minutes of random cases and histories with faults of every kind, others each time
 	SOAK_RUNS=$${SOAK_RUNS:-2000} $(BIN)/python -m pytest -q tests/integration/test_soak.py
+	$(BIN)/python -m pytest -n 2 -m hypothesis --hypothesis-profile anew --timeout 1800 tests/unit
 	SOAK_HISTORIES=$${SOAK_HISTORIES:-200} $(BIN)/python -m pytest --timeout 1800 tests/integration/test_random_worlds.py
 
 format: $(VENV)/.installed ## write the house format

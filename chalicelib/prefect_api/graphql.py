@@ -50,7 +50,7 @@ class GraphQLClient:
     def __init__(self, transport: HttpTransport) -> None:
         self.transport = transport
         self.read_timeout_seconds = READ_TIMEOUT_SECONDS
-        self._portions = Portions()
+        self.portions = Portions()
         # No thread of it starts before it is needed.
         self._threads = ThreadPoolExecutor(MOST_PORTIONS + 1)
 
@@ -76,14 +76,14 @@ class GraphQLClient:
         """
         if not fields:
             return {}
-        portions, begun = self._portions.divide(fields), self.transport.clock.now()
+        portions, begun = self.portions.divide(fields), self.transport.clock.now()
         # A server that takes one request after the other needs for each as long as for all.
         patience = self._patience(fields, send_until)
         if len(portions) == 1:
             replies = self._exchange("mutation", fields, patience)
         else:
             replies = self._exchange_at_once(portions, patience)
-        self._portions.learn(portions, (self.transport.clock.now() - begun).total_seconds())
+        self.portions.learn(portions, (self.transport.clock.now() - begun).total_seconds())
         return replies
 
     def _patience(self, fields: Sequence[RootField], send_until: datetime | None = None) -> Patience:

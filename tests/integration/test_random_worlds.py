@@ -310,7 +310,6 @@ SOAK_HISTORIES = int(os.environ.get("SOAK_HISTORIES", "0"))
 Histories.TestCase.settings = settings(
     max_examples=SOAK_HISTORIES or 15,
     stateful_step_count=40 if SOAK_HISTORIES else 20,
-    deadline=None,
     derandomize=not SOAK_HISTORIES,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.oracle.ecs_cases import ALLOWED_CLUSTER, NETWORK, ROLE, SPOT, Case
@@ -167,23 +166,3 @@ def cases(draw: st.DrawFn) -> Case:
         prefect=draw(_prefect),
         described=draw(_described) if own_definition else None,
     )
-
-
-def generated_cases(count: int) -> list[Case]:
-    """`count` cases, the same ones every time."""
-    drawn: list[Case] = []
-
-    @settings(
-        max_examples=count,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(cases())
-    def collect(case: Case) -> None:
-        drawn.append(case)
-
-    collect()
-    return drawn

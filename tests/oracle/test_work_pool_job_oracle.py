@@ -22,6 +22,7 @@ from chalicelib.flow_runs import Flow, FlowRun, WorkPoolJob
 from chalicelib.launchers.kubernetes_access import KubeconfigSignIn, KubernetesApi
 from tests.doubles.kubernetes import KubernetesServer
 from tests.doubles.kubernetes.kubeconfig import write_kubeconfig
+from tests.oracle.generated import generated
 from tests.oracle.kubernetes_schema import OLDEST, schema_problem
 from tests.oracle.prefect3_environment import default_base_job_template, run_with_prefect3
 from tests.oracle.work_pool_job_cases import (
@@ -34,7 +35,7 @@ from tests.oracle.work_pool_job_cases import (
     changed,
     default_template,
 )
-from tests.oracle.work_pool_job_generated_cases import generated_cases
+from tests.oracle.work_pool_job_generated_cases import cases
 
 pytestmark = pytest.mark.oracle
 
@@ -201,7 +202,7 @@ def test_the_table_of_job_variables_and_templates_becomes_what_prefect_makes_of_
 
 
 def test_generated_work_pools_become_what_prefect_makes_of_them(apis: Apis) -> None:
-    assert GENERATED * 0.4 < assert_alike(generated_cases(GENERATED), apis) < GENERATED
+    assert GENERATED * 0.4 < assert_alike(generated(cases(), GENERATED), apis) < GENERATED
 
 
 def test_the_listed_differences_are_all_there_are_to_be_seen_and_are_real(apis: Apis) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.oracle.kubernetes_generated_cases import often, rarely, some_of
@@ -94,23 +93,3 @@ def cases(draw: st.DrawFn) -> PoolCase:
         run_name=draw(st.sampled_from(["happy-otter", "A Run", "\u00e9", "r" * 80])),
         has_deployment=draw(often(4, 5, st.just(True), st.just(False))),
     )
-
-
-def generated_cases(count: int) -> list[PoolCase]:
-    """`count` cases, the same ones every time."""
-    drawn: list[PoolCase] = []
-
-    @settings(
-        max_examples=count,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(cases())
-    def collect(case: PoolCase) -> None:
-        drawn.append(case)
-
-    collect()
-    return drawn

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.oracle.work_pool_task_cases import DESCRIBED, KEY_SECRET, NETWORK, OWN, ROLE, SPOT, Case
@@ -175,23 +174,3 @@ def cases(draw: st.DrawFn) -> Case:
         run_name=draw(_texts.filter(lambda text: bool(text.strip(" -'")))),
         has_deployment=draw(st.sampled_from([True, True, True, False])) or bool(variables),
     )
-
-
-def generated_cases(count: int) -> list[Case]:
-    """`count` cases, the same ones every time."""
-    drawn: list[Case] = []
-
-    @settings(
-        max_examples=count,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(cases())
-    def collect(case: Case) -> None:
-        drawn.append(case)
-
-    collect()
-    return drawn

@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_read_or_is_not_there_is_one_line(tmp_path: Path) 
         read_config_file({"PREFECT__USER_CONFIG_PATH": "$PLACE/missing.toml", "PLACE": str(tmp_path)})
 
 
-@hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(st.text() | st.binary())
 def test_any_content_makes_settings_or_problems_of_one_line(tmp_path: Path, content: str | bytes) -> None:
     path = tmp_path / "config.toml"

@@ -383,7 +383,6 @@ def test_the_place_is_the_daemon_whatever_the_machine_is_called(world: World) ->
     assert (world.launcher.place.platform, world.launcher.place.name) == ("docker", "double-1")
 
 
-@hypothesis.settings(deadline=None)
 @hypothesis.given(st.from_regex(r"[a-z0-9.-]{1,20}", fullmatch=True), st.integers(1, 65535))
 def test_no_container_is_sent_to_its_own_localhost(host: str, port: int) -> None:
     for each in (host, "localhost", "127.0.0.1"):

@@ -7,7 +7,7 @@ import logging
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.errors import LaunchDeferred, LaunchError, LaunchRejected
@@ -15,7 +15,6 @@ from chalicelib.launchers.ecs_stops import answer_of_stop, read_stop, stopped_ta
 from tests.doubles.clock import TurnedClock
 from tests.doubles.ecs import EcsServer
 
-without_deadline = settings(deadline=None)
 TASK = {"taskArn": "arn:task", "lastStatus": "STOPPED"}
 EXITED = {"stopCode": "EssentialContainerExited", "stoppedReason": "Essential container in task exited"}
 DIGEST = "sha256:2bb501e6173d9d006e56de5bce2720eb06396803300fe1687b58a7ff32bf4c14"
@@ -247,7 +246,6 @@ DESCRIPTIONS = st.fixed_dictionaries(
 )
 
 
-@without_deadline
 @given(task=DESCRIPTIONS)
 def test_whatever_a_description_says_the_reason_is_one_line_of_bounded_length(task: dict[str, Any]) -> None:
     reason = read_stop(task).reason
@@ -257,7 +255,6 @@ def test_whatever_a_description_says_the_reason_is_one_line_of_bounded_length(ta
     assert reason.startswith("Task arn:task has stopped: ")
 
 
-@without_deadline
 @given(task=DESCRIPTIONS)
 def test_what_went_well_has_run(task: dict[str, Any]) -> None:
     stop = read_stop(task)
@@ -338,7 +335,6 @@ DETAILS = st.dictionaries(st.sampled_from(NAMES), JSON | st.sampled_from(["prefe
 BODIES = st.text() | JSON.map(json.dumps) | DETAILS.map(lambda detail: json.dumps({"detail": detail}))
 
 
-@without_deadline
 @given(bodies=st.lists(BODIES, max_size=4))
 def test_whatever_comes_in_messages_the_good_ones_are_read(bodies: list[str]) -> None:
     arns = list(stopped_tasks([*bodies, event(taskArn="ours")], {"flows"}))

@@ -153,7 +153,6 @@ ANSWERS = st.sampled_from(
 )
 
 
-@hypothesis.settings(deadline=None)
 @hypothesis.given(st.lists(ANSWERS, min_size=2, max_size=12))
 def test_a_wait_is_the_shortest_after_progress_and_else_the_next_longer(answers: list[TickReport | Exception]) -> None:
     world = World(answers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,6 +14,8 @@ from chalicelib.clock import SystemClock
 from chalicelib.errors import PrefectRejected, PrefectUnauthorized, PrefectUnreachable
 from chalicelib.flow_runs import Claim, FlowRun, Place
 from chalicelib.outcomes import Answer, Outcome
+from chalicelib.prefect_api.documents import RootField
+from chalicelib.prefect_api.portions import Portions
 from chalicelib.prefect_api.prefect1 import FAULT_PAUSE_SECONDS, Prefect1API
 from chalicelib.prefect_api.prefect1_fields import write_log
 from chalicelib.prefect_api.prefect1_launches import ORPHAN_AGE_SECONDS
@@ -693,10 +695,31 @@ SLOWLY = 0.02
 """So that 25 fields take twice the time from which on a mutation is divided."""
 
 
+class KnownSlowness(Portions):
+    """What an agent has learnt of such a server. What this machine takes besides is not learnt: it may be busy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        field = RootField("r0", "hello")
+        super().learn([[field]], 0.0)
+        super().learn([[field] * 25], 24 * SLOWLY)
+
+    def learn(self, portions: Sequence[Sequence[RootField]], seconds: float) -> None:
+        pass
+
+
 @pytest.fixture
 def slow() -> Iterator[Prefect1Server]:
     with Prefect1Server(field_seconds=SLOWLY) as double:
         yield double
+
+
+@pytest.fixture
+def dividing(slow: Prefect1Server) -> Prefect1API:
+    """An agent that knows how slow the server is."""
+    api = make_api(slow, SystemClock())
+    api.client.portions = KnownSlowness()
+    return api
 
 
 def claims_of(server: Prefect1Server) -> list[int]:
@@ -705,10 +728,11 @@ def claims_of(server: Prefect1Server) -> list[int]:
     return [count for count in names if count]
 
 
-def test_a_slow_servers_claims_travel_in_several_requests_at_once(slow: Prefect1Server) -> None:
-    run_ids = [slow.add_flow_run() for _ in range(50)]
-    api = make_api(slow, SystemClock())
-    first, second = claim_all(api), claim_all(api)
+def test_a_slow_servers_claims_travel_in_several_requests_at_once(clock: TurnedClock) -> None:
+    with Prefect1Server(clock=clock, field_seconds=SLOWLY, sleep=clock.sleep) as slow:
+        run_ids = [slow.add_flow_run() for _ in range(50)]
+        api = make_api(slow, clock)
+        first, second = claim_all(api), claim_all(api)
     assert {claim.run.id for claim in (*first, *second)} == set(run_ids)
     undivided, *divided = claims_of(slow)
     assert undivided == 25
@@ -717,15 +741,13 @@ def test_a_slow_servers_claims_travel_in_several_requests_at_once(slow: Prefect1
 
 
 def test_of_claims_in_several_requests_those_without_an_answer_are_nobodys_yet(
-    slow: Prefect1Server, caplog: pytest.LogCaptureFixture
+    slow: Prefect1Server, dividing: Prefect1API, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run_ids = [slow.add_flow_run() for _ in range(50)]
-    api = make_api(slow, SystemClock())
-    claim_all(api)
-    due = poll(api)
+    run_ids = [slow.add_flow_run() for _ in range(25)]
+    due = poll(dividing)
     lost = due[0].id
     slow.faults.add("cut_after", lambda request: lost in str(request.variables), times=None)
-    claims = api.claim(due, PLACE)
+    claims = dividing.claim(due, PLACE)
     claimed = {claim.run.id for claim in claims}
     assert lost not in claimed
     assert 10 < len(claimed) < 25
@@ -733,41 +755,42 @@ def test_of_claims_in_several_requests_those_without_an_answer_are_nobodys_yet(
     assert {str(slow.flow_run(run_id)["state"]) for run_id in run_ids} == {"Submitted"}
 
 
-def test_claims_in_several_requests_that_are_all_lost_are_one_trouble(slow: Prefect1Server) -> None:
-    for _ in range(50):
+def test_claims_in_several_requests_that_are_all_lost_are_one_trouble(
+    slow: Prefect1Server, dividing: Prefect1API
+) -> None:
+    for _ in range(25):
         slow.add_flow_run()
-    api = make_api(slow, SystemClock())
-    claim_all(api)
-    due = poll(api)
+    due = poll(dividing)
     slow.faults.add("status", "set_flow_run_states", times=None, status=503)
     with pytest.raises(PrefectUnreachable):
-        api.claim(due, PLACE)
+        dividing.claim(due, PLACE)
     assert len(claims_of(slow)) > 4
 
 
-def test_a_refusal_of_one_request_leaves_none_of_the_others_under_way(slow: Prefect1Server) -> None:
-    for _ in range(50):
+def test_a_refusal_of_one_request_leaves_none_of_the_others_under_way(
+    slow: Prefect1Server, dividing: Prefect1API
+) -> None:
+    for _ in range(25):
         slow.add_flow_run()
-    api = make_api(slow, SystemClock())
-    claim_all(api)
-    due = poll(api)
+    due = poll(dividing)
     first = due[0].id
     slow.faults.add("status", lambda request: first in str(request.variables), status=401)
     with pytest.raises(PrefectUnauthorized):
-        api.claim(due, PLACE)
+        dividing.claim(due, PLACE)
     states = [slow.flow_run(run.id)["state"] for run in due]
     time.sleep(10 * SLOWLY)
     assert [slow.flow_run(run.id)["state"] for run in due] == states
 
 
-def test_a_lost_request_leaves_no_run_half_ended(slow: Prefect1Server) -> None:
+def test_a_lost_request_leaves_no_run_half_ended(slow: Prefect1Server, dividing: Prefect1API) -> None:
     """A run is set back last of what is written of it, so that who is cut off before finds it as it was."""
     config = {"type": "ECSRun", "env": {"AGENT_RESUBMIT": "running"}}
     for _ in range(25):
         slow.add_flow_run(run_config=config)
-    api = make_api(slow, SystemClock())
-    claims = claim_all(api)
-    api.record_and_poll([Outcome(claim.run, Answer.LAUNCHED, "Task x", claim) for claim in claims], api.clock.now())
+    claims = claim_all(dividing)
+    dividing.record_and_poll(
+        [Outcome(claim.run, Answer.LAUNCHED, "Task x", claim) for claim in claims], dividing.clock.now()
+    )
     tasks: dict[str, list[str]] = {}
     for claim in claims:
         slow.set_state(claim.run.id, {"type": "Running"})
@@ -777,7 +800,7 @@ def test_a_lost_request_leaves_no_run_half_ended(slow: Prefect1Server) -> None:
     lost = tasks[claims[4].run.id][2]
     slow.faults.add("cut_before", lambda request: lost in request.variables.values(), times=None)
     with pytest.raises(PrefectUnreachable):
-        api.record_stops(stops)
+        dividing.record_stops(stops)
     half = [
         run_id
         for run_id, task_ids in tasks.items()

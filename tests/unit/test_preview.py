@@ -109,7 +109,6 @@ REQUESTS = st.recursive(
 )
 
 
-@hypothesis.settings(deadline=None)
 @hypothesis.given(REQUESTS)
 def test_the_agents_own_key_is_nowhere_in_a_preview(request: Any) -> None:
     assert KEY not in render_previews([Build(RUN, request=request)], SETTINGS)

@@ -20,8 +20,6 @@ ROLE_ARN = "arn:aws:iam::111122223333:role/flows"
 TENANT = "6e3ad6c1-55a2-4a16-8e1a-3c1b6f0c3b52"
 CANARY = "pnu_8Qcanary"
 
-without_deadline = hypothesis.settings(deadline=None)
-
 
 def problems(environment: dict[str, str], flags: dict[str, Any] | None = None) -> tuple[str, ...]:
     with pytest.raises(SettingsError) as caught:
@@ -263,7 +261,6 @@ def test_an_assignment_without_an_equals_sign_is_told_without_its_text() -> None
 # Rules for all inputs
 
 
-@without_deadline
 @hypothesis.given(st.sampled_from(SETTINGS), st.text())
 def test_any_text_makes_settings_or_problems_of_one_line(setting: Any, value: str) -> None:
     try:
@@ -275,7 +272,6 @@ def test_any_text_makes_settings_or_problems_of_one_line(setting: Any, value: st
         assert load_settings({setting.env: value}) == load_settings({setting.env: value.strip()})
 
 
-@without_deadline
 @hypothesis.given(st.sampled_from([s for s in SETTINGS if s.secret]), st.text(), st.text())
 def test_a_secret_is_never_repeated(setting: Any, before: str, after: str) -> None:
     try:
@@ -285,7 +281,6 @@ def test_a_secret_is_never_repeated(setting: Any, before: str, after: str) -> No
     assert CANARY not in shown
 
 
-@without_deadline
 @hypothesis.given(st.lists(st.text(st.characters(exclude_characters=","), min_size=1).filter(str.strip)))
 def test_labels_are_the_same_as_json_as_python_and_by_flag(labels: list[str]) -> None:
     name = "PREFECT__CLOUD__AGENT__LABELS"
@@ -293,7 +288,6 @@ def test_labels_are_the_same_as_json_as_python_and_by_flag(labels: list[str]) ->
     assert as_json == as_python == load_settings({}, {"labels": labels}).labels == tuple(sorted(set(labels)))
 
 
-@without_deadline
 @hypothesis.given(
     st.dictionaries(
         st.text(st.characters(exclude_characters="=\0"), min_size=1).filter(str.strip),

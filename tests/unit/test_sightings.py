@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.sightings import RESUBMIT_BUDGET, Consequence, Phase, Resubmit, Sighting, Standing, Stop, consequence_of
 
-without_deadline = settings(deadline=None)
 NOTHING, FAIL, RESUBMIT, CONFIRM = (
     Consequence.NOTHING,
     Consequence.FAIL,
@@ -84,7 +83,6 @@ STANDINGS = st.builds(
 )
 
 
-@without_deadline
 @given(sighting=SIGHTINGS, standing=STANDINGS)
 def test_a_key_that_is_not_the_one_that_a_run_stands_on_changes_nothing(sighting: Sighting, standing: Standing) -> None:
     if sighting.key == standing.key and sighting.key:
@@ -92,13 +90,11 @@ def test_a_key_that_is_not_the_one_that_a_run_stands_on_changes_nothing(sighting
     assert consequence_of(sighting, standing) is NOTHING
 
 
-@without_deadline
 @given(sighting=SIGHTINGS, standing=STANDINGS)
 def test_what_has_not_ended_changes_nothing(sighting: Sighting, standing: Standing) -> None:
     assert consequence_of(replace(sighting, stop=None), standing) is NOTHING
 
 
-@without_deadline
 @given(sighting=SIGHTINGS, standing=STANDINGS, phase=st.sampled_from([None, Phase.CANCELLED]))
 def test_a_run_that_is_over_or_paused_is_left_alone(
     sighting: Sighting, standing: Standing, phase: Phase | None
@@ -106,21 +102,18 @@ def test_a_run_that_is_over_or_paused_is_left_alone(
     assert consequence_of(sighting, replace(standing, phase=phase)) is NOTHING
 
 
-@without_deadline
 @given(stop=STOPS, standing=STANDINGS)
 def test_a_run_that_somebody_wants_to_end_is_confirmed_however_it_ended(stop: Stop, standing: Standing) -> None:
     sighting = Sighting("run", "key", "Task", stop=stop)
     assert consequence_of(sighting, replace(standing, phase=Phase.CANCELLING, key="key")) is CONFIRM
 
 
-@without_deadline
 @given(sighting=SIGHTINGS, standing=STANDINGS)
 def test_a_run_that_says_never_is_never_launched_again(sighting: Sighting, standing: Standing) -> None:
     standing = replace(standing, key=sighting.key, resubmit=Resubmit.NEVER)
     assert consequence_of(sighting, standing) is not RESUBMIT
 
 
-@without_deadline
 @given(
     phases=st.lists(st.sampled_from([Phase.WAITING, Phase.RUNNING]), min_size=2 * RESUBMIT_BUDGET),
     resubmit=st.sampled_from(Resubmit),
@@ -139,7 +132,6 @@ def test_no_history_of_failures_launches_a_run_again_more_often_than_the_budget(
     assert resubmitted <= RESUBMIT_BUDGET
 
 
-@without_deadline
 @given(sighting=SIGHTINGS, standing=STANDINGS)
 def test_only_what_passes_is_launched_again(sighting: Sighting, standing: Standing) -> None:
     if consequence_of(sighting, replace(standing, key=sighting.key)) is RESUBMIT:

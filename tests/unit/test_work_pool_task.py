@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.builders.ecs_defaults import PoolDefaults
@@ -26,8 +26,6 @@ from chalicelib.errors import UnsupportedRun
 from chalicelib.flow_runs import FlowRun
 from chalicelib.launchers.ecs_shapes import shape_problems
 from tests.unit.ecs_work_pool import CONTAINER, JOB_CONFIGURATION, RUN_ID, pool_run
-
-without_deadline = settings(deadline=None)
 
 REFERENCE = "arn:aws:secretsmanager:us-east-1:123456789012:secret:prefect"
 ROLE = "arn:aws:iam::123456789012:role/"
@@ -85,7 +83,6 @@ def test_two_runs_of_one_deployment_share_a_definition_and_another_image_is_anot
     assert changed["family"] != first.definition["family"]
 
 
-@without_deadline
 @given(family=st.text(min_size=1, max_size=300))
 def test_every_family_is_one_that_ecs_takes(family: str) -> None:
     launch = built(pool_run({"family": family}))
@@ -93,7 +90,6 @@ def test_every_family_is_one_that_ecs_takes(family: str) -> None:
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,255}", launch.definition["family"])
 
 
-@without_deadline
 @given(labels=st.dictionaries(TEXTS, TEXTS, max_size=5))
 def test_every_label_becomes_a_tag_that_ecs_takes_and_none_takes_the_place_of_ours(labels: dict[str, str]) -> None:
     ours = {"prefect-agent:name": "forged", "prefect-agent:launch-key": "forged", "prefect.io/flow-run-id": "forged"}
@@ -295,7 +291,6 @@ PARTS = ["containerDefinitions", "cpu", "networkMode", "requiresCompatibilities"
 ARGUMENTS = ["overrides", "tags", "launchType", "capacityProviderStrategy", "networkConfiguration", "taskDefinition"]
 
 
-@without_deadline
 @given(
     definition=st.dictionaries(st.sampled_from(PARTS), JSON, max_size=3),
     request=st.dictionaries(st.sampled_from(ARGUMENTS), JSON, max_size=3),

@@ -40,7 +40,7 @@ def starts(rows: list[dict[str, Any]]) -> list[str]:
     return [row["state_start_time"] for row in rows]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(RUN, max_size=25))
 def test_the_first_of_the_scheduled_runs_are_those_that_reading_all_of_them_finds(
     server: Prefect1Server, clock: TurnedClock, ask: Asker, history: list[tuple[int, list[str], str]]

@@ -1,0 +1,11 @@
+"""How Hypothesis looks for cases that break a rule: the same ones in every check, others in `make soak`."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+# No check may fail by chance, of what it draws or of how busy the machine is.
+_ALIKE = settings(suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", _ALIKE, derandomize=True)
+settings.register_profile("anew", _ALIKE, max_examples=500, print_blob=True)
+settings.load_profile("same")
