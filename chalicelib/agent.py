@@ -16,6 +16,7 @@ between ticks, when the platform says that something has ended
 from __future__ import annotations
 
 import logging
+import random
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -62,7 +63,7 @@ class Agent:
     def tick(self, deadline: datetime, recovers: bool = False) -> TickReport:
         """Start what is due, and what becomes due in time, until `deadline`.
 
-        If it `recovers`, it launches orphans before that, and looks at all that was launched after it.
+        If it `recovers`, it launches orphans before what is due, and looks at all that was launched after it.
 
         Raises PrefectError only when the first poll fails: then nothing at all was done; and SettingsError when the
         platform cannot be spoken to, before anything is claimed. Later trouble stands in the report's errors; what it
@@ -70,12 +71,12 @@ class Agent:
         """
         report = TickReport()
         last_claim = deadline - timedelta(seconds=CLAIM_MARGIN_SECONDS)
+        due = self._poll([], last_claim)
         own = self._find_own(report) if recovers else Own()
-        outcomes = self._recover(own.orphans, last_claim, report) if own.orphans else []
-        due = self._poll(outcomes, last_claim)
-        # However long that has taken, some of what is due gets its turn.
-        last_claim = max(last_claim, due.read_at + timedelta(seconds=CLAIM_MARGIN_SECONDS))
         try:
+            due = self._recover(own.orphans, due, last_claim, report)
+            # However long that has taken, some of what is due gets its turn.
+            last_claim = max(last_claim, due.read_at + timedelta(seconds=CLAIM_MARGIN_SECONDS))
             while (goes_on := self._may_claim(due, last_claim, report)) or due.unrecorded:
                 due = self._submit(due, last_claim, report) if goes_on else self._poll(due.unrecorded, last_claim)
                 due = self._linger(due, last_claim, report)
@@ -115,18 +116,31 @@ class Agent:
             report.errors.append(f"Nothing is recovered or looked at: {error}")
             return Own()
 
-    def _recover(self, orphans: Sequence[Claim], last_claim: datetime, report: TickReport) -> list[Outcome]:
-        """Launch again, with its own key, what was claimed and shows no sign of a launch."""
-        read_at = self.clock.now()
-        chosen = orphans[: self._room(last_claim)]
-        report.recovered = len(chosen)
-        builds = [self.launches.build(claim.run, claim) for claim in chosen]
-        launching = self.launches.begin(builds, read_at)
-        return self._settle(self.launches.refuse(builds), launching, report)
+    def _recover(self, orphans: Sequence[Claim], due: Due, last_claim: datetime, report: TickReport) -> Due:
+        """Launch again what was claimed and shows no sign of a launch; what is due is read again if that took long."""
+        outcomes = self._launch_again(orphans, last_claim, report) if orphans else []
+        return due if self._is_fresh(due) and not outcomes else self._poll(outcomes, last_claim)
+
+    def _launch_again(self, orphans: Sequence[Claim], last_claim: datetime, report: TickReport) -> list[Outcome]:
+        """Each with its own key, as many as there is time for."""
+        outcomes: list[Outcome] = []
+        read_at, claims = self.clock.now(), {claim.run.id: claim for claim in orphans}
+        # In any order: those that are slow to build must not be the first each time.
+        left = random.sample([claim.run for claim in orphans], len(orphans))
+        while left and not report.agent_fault and (self.clock.now() < last_claim or not outcomes):
+            chosen = left[: self._room(last_claim)]
+            builds = self.launches.build_in_time(chosen, self.clock.now(), READING_AGE_LIMIT_SECONDS / 2, claims)
+            launching = self.launches.begin(builds, read_at)
+            outcomes += self._settle(self.launches.refuse(builds), launching, report)
+            report.recovered += len(builds)
+            left = left[len(builds) :]
+        return outcomes
 
     def _poll(self, outcomes: Sequence[Outcome], last_claim: datetime) -> Due:
         """Record these outcomes and read what is due."""
-        return Due(self.prefect.record_and_poll(outcomes, last_claim), self.clock.now())
+        runs = self.prefect.record_and_poll(outcomes, last_claim)
+        # What was put off while it was read is none of this tick's: it would wait for that.
+        return Due([run for run in runs if run.start_time <= last_claim], self.clock.now())
 
     def _linger(self, due: Due, last_claim: datetime, report: TickReport) -> Due:
         """Where it is wanted, ask again for a while: what follows a launch is often another one."""
@@ -140,8 +154,8 @@ class Agent:
 
     def _may_claim(self, due: Due, last_claim: datetime, report: TickReport) -> bool:
         """Whether something new is due, read a moment ago, and there is time for it."""
-        is_fresh = self._age_seconds(due.read_at) <= READING_AGE_LIMIT_SECONDS / 2
-        return is_fresh and self.clock.now() < last_claim and not report.agent_fault and bool(report.untried(due.runs))
+        in_time = self._is_fresh(due) and self.clock.now() < last_claim
+        return in_time and not report.agent_fault and bool(report.untried(due.runs))
 
     def _submit(self, due: Due, last_claim: datetime, report: TickReport) -> Due:
         """Submit what is due and read what is due next; in a backlog that is read while the launches are under way."""
@@ -192,6 +206,7 @@ class Agent:
         claims = self.prefect.claim([build.run for build in chosen], self.launcher.place)
         report.claimed += len(claims)
         by_run = {claim.run.id: claim for claim in claims}
+        report.add_refused(build.run.id for build in chosen if build.run.id not in by_run)
         return [replace(build, claim=by_run[build.run.id]) for build in chosen if build.run.id in by_run]
 
     def _settle(
@@ -205,6 +220,9 @@ class Agent:
             about = {"flow_run_id": outcome.run.id, "launch_key": outcome.claim.key if outcome.claim else None}
             LOGGER.log(level, "Flow run %s %s: %s", outcome.run.id, outcome.answer.value, outcome.text, extra=about)
         return settled
+
+    def _is_fresh(self, due: Due) -> bool:
+        return self._age_seconds(due.read_at) <= READING_AGE_LIMIT_SECONDS / 2
 
     def _age_seconds(self, moment: datetime) -> float:
         return (self.clock.now() - moment).total_seconds()

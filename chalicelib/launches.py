@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -37,13 +37,15 @@ class Launches:
         # tenth of a backlog's time.
         self._threads = ThreadPoolExecutor(LAUNCH_THREADS)
 
-    def build_in_time(self, runs: Sequence[FlowRun], since: datetime, seconds: float) -> list[Build]:
-        """The builds of as many runs as `seconds` from `since` on are enough for; of one at least."""
+    def build_in_time(
+        self, runs: Sequence[FlowRun], since: datetime, seconds: float, claims: Mapping[str, Claim] | None = None
+    ) -> list[Build]:
+        """The builds of as many runs as `seconds` from `since` on are enough for, with their claims; at least one."""
         builds: list[Build] = []
         for run in runs:
             if builds and self._age_seconds(since) > seconds:
                 break
-            builds.append(self.build(run))
+            builds.append(self.build(run, (claims or {}).get(run.id)))
         return builds
 
     def build(self, run: FlowRun, claim: Claim | None = None) -> Build:

@@ -89,6 +89,7 @@ class TickReport:
     backlog_age_seconds: float = 0.0
     """For how long the oldest of the runs that are due and not started has been due; 0 when there is none."""
     _tried: set[tuple[str, int]] = field(default_factory=set)
+    _refused_ids: set[str] = field(default_factory=set)
 
     @property
     def found(self) -> int:
@@ -97,11 +98,15 @@ class TickReport:
 
     def untried(self, runs: Iterable[FlowRun]) -> list[FlowRun]:
         """Those of `runs` that this tick has not looked at; one that entered another state since is another matter."""
-        return [run for run in runs if (run.id, run.version) not in self._tried]
+        return [run for run in runs if (run.id, run.version) not in self._tried and run.id not in self._refused_ids]
 
     def add_tried(self, runs: Iterable[FlowRun]) -> None:
         """Remember that these runs were looked at, whatever comes of it."""
         self._tried.update((run.id, run.version) for run in runs)
+
+    def add_refused(self, run_ids: Iterable[str]) -> None:
+        """Remember that these were not to be had: an API that puts them off would refuse them again and again."""
+        self._refused_ids.update(run_ids)
 
     @property
     def tried_ids(self) -> set[str]:

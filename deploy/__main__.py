@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -42,8 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if journey:
             print("deploy: mend that and run the same command again; it goes on from there", file=sys.stderr)
         return 2
-    finally:
-        account.close()
 
 
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -69,7 +67,7 @@ def _find_stage(options: argparse.Namespace, account: Account) -> Stage:
             raise DeployError(f"There is no stage {options.stage}. Make it: {advice}")
         stage = Stage(project, options.stage, remembered or {})
     stage.environment.update(_pairs(options.set))
-    stage.infrastructure["parameters"].update(_pairs(options.parameter))
+    stage.parameters.update(_pairs(options.parameter))
     if options.part:
         stage.infrastructure["parts"] = options.part
     if options.architecture:
@@ -77,25 +75,20 @@ def _find_stage(options: argparse.Namespace, account: Account) -> Stage:
     return stage
 
 
-def _pairs(given: Iterable[str]) -> dict[str, str]:
-    for text in given:
-        if "=" not in text:
-            raise DeployError(f"{text!r} has no value: write it NAME=VALUE")
-    return {name: value for name, _, value in (text.partition("=") for text in given)}
+def _pairs(given: Sequence[str]) -> dict[str, str]:
+    if bare := [text for text in given if "=" not in text]:
+        raise DeployError(f"{bare[0]!r} has no value: write it NAME=VALUE")
+    return dict(text.split("=", 1) for text in given)
 
 
 def _run(options: argparse.Namespace, journey: Journey) -> int:
     if options.command == "down" and not options.yes:
-        print(
-            f"Delete the stage {options.stage} with its queues, logs and alarms? Write its name: ", end="", flush=True
-        )
+        question = f"Delete the stage {options.stage} with its queues, logs and alarms? Write its name: "
+        print(question, end="", flush=True)
         if sys.stdin.readline().strip() != options.stage:
             print("Nothing is deleted")
             return 1
-    if options.command == "package":
-        print(journey.functions.package())
-    else:
-        {"up": journey.up, "plan": journey.plan, "down": journey.down}[options.command]()
+    {"up": journey.up, "plan": journey.plan, "down": journey.down, "package": journey.package}[options.command]()
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import boto3
@@ -19,14 +21,8 @@ class Account:
     """One account and region, and its clients, each made once."""
 
     def __init__(self) -> None:
-        self._session = boto3.Session()
-        self._clients: dict[str, Any] = {}
-
-    def client(self, service: str) -> Any:
-        """The client of a service. Raises NoRegionError."""
-        if service not in self._clients:
-            self._clients[service] = self._session.client(service)  # type: ignore[call-overload]
-        return self._clients[service]
+        # By the name of a service; raises NoRegionError.
+        self.client: Callable[[str], Any] = cache(boto3.Session().client)
 
     def pages(self, service: str, call: str, field: str, **parameters: Any) -> list[Any]:
         """All that a call lists in `field`, from all of its pages."""
@@ -49,16 +45,6 @@ class Account:
         subnets = ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc_id]}])["Subnets"]
         return {"VpcId": vpc_id, "SubnetIds": ",".join(sorted(subnet["SubnetId"] for subnet in subnets)[:16])}
 
-    def close(self) -> None:
-        """End all connections."""
-        for client in self._clients.values():
-            client.close()
-
-
-def code_of(error: ClientError) -> str:
-    """The code of AWS's answer, such as `ResourceNotFoundException`."""
-    return str(error.response.get("Error", {}).get("Code", ""))
-
 
 def explain(error: Exception) -> str:
     """What to tell whoever deploys about this error, of ours or of the AWS SDK."""
@@ -66,8 +52,11 @@ def explain(error: Exception) -> str:
         return "No AWS region is set: set AWS_DEFAULT_REGION, or a region in your AWS profile"
     if isinstance(error, NoCredentialsError):
         return "No AWS credentials are found: sign in, or set AWS_PROFILE or AWS_ACCESS_KEY_ID"
-    if isinstance(error, ClientError) and code_of(error) in SIGN_IN:
-        return f"AWS does not take these credentials ({code_of(error)}): sign in again"
-    if isinstance(error, ClientError) and code_of(error) in REFUSALS:
+    if not isinstance(error, ClientError):
+        return str(error)
+    code = error.response.get("Error", {}).get("Code")
+    if code in SIGN_IN:
+        return f"AWS does not take these credentials ({code}): sign in again"
+    if code in REFUSALS:
         return f"You may not call {error.operation_name}; somebody has to allow it to whoever deploys: {error}"
     return str(error)

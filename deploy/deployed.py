@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from deploy.account import Account, code_of
-from deploy.stage import APP
+from deploy.account import Account
+from deploy.stage import APP, write_document
 
 FUNCTIONS = {"tick": "-tick", "wake": "-wake", "task_stopped": "-task_stopped", "api_handler": ""}
 """What Chalice puts after `prefect-agent-<stage>` for each function."""
@@ -35,14 +34,11 @@ class Memory:
 
     def recall(self) -> dict[str, Any]:
         """`stage` and `resources`, as they were kept; nothing when they were not."""
+        ssm = self.account.client("ssm")
         try:
-            answer = self.account.client("ssm").get_parameter(Name=self.parameter)
-        except ClientError as error:
-            if code_of(error) == "ParameterNotFound":
-                return {}
-            raise
-        document: dict[str, Any] = json.loads(answer["Parameter"]["Value"])
-        return document
+            return dict(json.loads(ssm.get_parameter(Name=self.parameter)["Parameter"]["Value"]))
+        except ssm.exceptions.ParameterNotFound:
+            return {}
 
     def keep(self, stage: Mapping[str, Any], resources: list[Resource] | None) -> None:
         """Keep both; `resources` is None while they change, so that whoever comes next looks for them."""
@@ -59,15 +55,11 @@ class Memory:
         return [*self._functions(), *self._rules(), *self._mappings(), *self._apis()]
 
     def _functions(self) -> Iterator[Resource]:
+        client = self.account.client("lambda")
         for function, suffix in FUNCTIONS.items():
-            try:
-                answer = self.account.client("lambda").get_function(FunctionName=f"{APP}-{self.stage}{suffix}")
-            except ClientError as error:
-                if code_of(error) == "ResourceNotFoundException":
-                    continue
-                raise
-            arn = answer["Configuration"]["FunctionArn"]
-            yield {"name": function, "resource_type": "lambda_function", "lambda_arn": arn}
+            with suppress(client.exceptions.ResourceNotFoundException):
+                found = client.get_function(FunctionName=f"{APP}-{self.stage}{suffix}")["Configuration"]
+                yield {"name": function, "resource_type": "lambda_function", "lambda_arn": found["FunctionArn"]}
 
     def _rules(self) -> Iterator[Resource]:
         for rule in self.account.pages("events", "list_rules", "Rules", NamePrefix=f"{APP}-{self.stage}-tick-event"):
@@ -76,14 +68,12 @@ class Memory:
     def _mappings(self) -> Iterator[Resource]:
         number, region = self.account.identify()
         partition = self.account.client("sqs").meta.partition
+        of_lambda = ("lambda", "list_event_source_mappings", "EventSourceMappings")
         for function, queue in QUEUES.items():
             name = f"{APP}-{self.stage}-{queue}"
             arn = f"arn:{partition}:sqs:{region}:{number}:{name}"
             kind = {"name": f"{function}-sqs-event-source", "resource_type": "sqs_event", "queue": name}
-            found = self.account.pages(
-                "lambda", "list_event_source_mappings", "EventSourceMappings", EventSourceArn=arn
-            )
-            for each in found[:1]:
+            for each in self.account.pages(*of_lambda, EventSourceArn=arn)[:1]:
                 yield {**kind, "queue_arn": arn, "event_uuid": each["UUID"], "lambda_arn": each["FunctionArn"]}
 
     def _apis(self) -> Iterator[Resource]:
@@ -97,15 +87,13 @@ class Memory:
 
 def read_resources(directory: Path, stage: str) -> list[Resource]:
     """What Chalice has written down about a stage below a directory."""
-    resources: list[Resource] = json.loads(_path(directory, stage).read_text())["resources"]
-    return resources
+    return list(json.loads(_path(directory, stage).read_text())["resources"])
 
 
 def write_resources(directory: Path, stage: str, resources: list[Resource]) -> None:
     """Let Chalice know of these."""
     document = {"schema_version": "2.0", "backend": "api", "resources": resources}
-    _path(directory, stage).parent.mkdir(parents=True, exist_ok=True)
-    _path(directory, stage).write_text(json.dumps(document, indent=2) + "\n")
+    write_document(_path(directory, stage), document)
 
 
 def _path(directory: Path, stage: str) -> Path:

@@ -63,8 +63,8 @@ class Functions:
     def package(self) -> Path:
         """Let Chalice write one SAM template and the zip; the folder that they are in."""
         self.prepare()
-        target = self.directory / "package"
-        self._chalice("package", "--merge-template", str(self.stage.project / "infra" / "package.json"), str(target))
+        target, template = self.directory / "package", self.stage.project / "infra" / "package.json"
+        self._chalice("package", "--merge-template", str(template), str(target))
         return target
 
     def _chalice(self, command: str, *options: str) -> None:

@@ -7,6 +7,7 @@ Chalice's lacks: a Lambda's code cannot be written to, and without bytecode ever
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import chalice
+from botocore.loaders import create_loader
 from chalice.deploy.packager import DependencyBuilder, LambdaDeploymentPackager
 from chalice.utils import UI, OSUtils
 
@@ -30,6 +32,9 @@ KUBERNETES = "# Kubernetes:"
 DEAD_FILES = ("*.pyi", "py.typed", "*.c", "*.h", "RECORD", "INSTALLER", "REQUESTED", "WHEEL", "requirements.txt")
 DEAD_FOLDERS = ("bin", "aws_lambda_powertools/event_handler/openapi/swagger_ui", "chalicelib/cli")
 """What no function of a stage imports or reads."""
+
+SERVICES = ("ec2", "ecs", "eks", "s3", "secretsmanager", "sqs", "ssm", "sts")
+"""The services of AWS that a function speaks to."""
 
 
 def copy_app(project: Path, directory: Path) -> None:
@@ -63,6 +68,7 @@ def build_package(directory: Path, architecture: str, with_kubernetes: bool) -> 
         requirements.write_text(requirements.read_text().partition(KUBERNETES)[0])
     _install(requirements, architecture, contents)
     _prune(contents)
+    _add_endpoints(contents)
     (contents / "chalice").mkdir()
     for module in ("__init__.py", "app.py"):
         shutil.copyfile(Path(inspect.getfile(chalice)).with_name(module), contents / "chalice" / module)
@@ -90,6 +96,17 @@ def _prune(directory: Path) -> None:
     for pattern in DEAD_FILES:
         for path in directory.rglob(pattern):
             path.unlink()
+
+
+def _add_endpoints(directory: Path) -> None:
+    """Where the services are. What botocore has of all 300 of them would take 8 MB of each function's memory."""
+    endpoints = create_loader().load_data("endpoints")
+    for partition in endpoints["partitions"]:
+        services = partition["services"]
+        partition["services"] = {name: services[name] for name in SERVICES if name in services}
+    path = directory / "chalicelib" / "aws_data" / "endpoints.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(endpoints))
 
 
 def _compile(directory: Path) -> None:

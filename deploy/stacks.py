@@ -45,13 +45,13 @@ class Stack:
         """
         if self.status in NEVER_MADE and carries_out:
             self.delete()
-        is_new = self.status in ("", "REVIEW_IN_PROGRESS")
-        change_set = self._propose(parameters, "CREATE" if is_new else "UPDATE")
+        kind = "CREATE" if self.status in ("", "REVIEW_IN_PROGRESS") else "UPDATE"
+        change_set = self._propose(parameters, kind)
         lines = self._read(change_set)
         if carries_out and lines:
             self._client.execute_change_set(ChangeSetName=change_set)
-            self._wait("stack_create_complete" if is_new else "stack_update_complete")
-        elif is_new:
+            self._wait(f"stack_{kind.lower()}_complete")
+        elif kind == "CREATE":
             self._client.delete_stack(StackName=self.name)
         else:
             self._client.delete_change_set(ChangeSetName=change_set)
@@ -68,26 +68,23 @@ class Stack:
 
     def _describe(self) -> Mapping[str, Any]:
         try:
-            found: Mapping[str, Any] = self._client.describe_stacks(StackName=self.name)["Stacks"][0]
+            return dict(self._client.describe_stacks(StackName=self.name)["Stacks"][0])
         except ClientError as error:
             if "does not exist" in str(error):
                 return {}
             raise
-        return {} if found["StackStatus"] == "DELETE_COMPLETE" else found
 
     def _propose(self, parameters: Mapping[str, str], kind: str) -> str:
         text = self.template.read_text()
-        declared = self._client.get_template_summary(TemplateBody=text)["Parameters"]
-        names = [each["ParameterKey"] for each in declared if each["ParameterKey"] in parameters]
-        given = [{"ParameterKey": name, "ParameterValue": parameters[name]} for name in names]
-        what = {"StackName": self.name, "ChangeSetName": f"deploy-{uuid4()}", "ChangeSetType": kind}
-        may = ["CAPABILITY_IAM"]
-        return str(self._client.create_change_set(**what, TemplateBody=text, Parameters=given, Capabilities=may)["Id"])
+        declared = [each["ParameterKey"] for each in self._client.get_template_summary(TemplateBody=text)["Parameters"]]
+        given = [{"ParameterKey": name, "ParameterValue": parameters[name]} for name in declared if name in parameters]
+        what: dict[str, Any] = {"StackName": self.name, "ChangeSetName": f"deploy-{uuid4()}", "ChangeSetType": kind}
+        what |= {"TemplateBody": text, "Parameters": given, "Capabilities": ["CAPABILITY_IAM"]}
+        return str(self._client.create_change_set(**what)["Id"])
 
     def _read(self, change_set: str) -> list[str]:
         try:
-            waiter = self._client.get_waiter("change_set_create_complete")
-            waiter.wait(ChangeSetName=change_set, WaiterConfig=WAITING)
+            self._client.get_waiter("change_set_create_complete").wait(ChangeSetName=change_set, WaiterConfig=WAITING)
         except WaiterError as error:
             reason = str(error.last_response.get("StatusReason", error))
             if any(words in reason for words in NOTHING_CHANGES):

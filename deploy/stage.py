@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,25 +38,18 @@ ROLES = {"tick": "TickRoleArn", "wake": "WakeRoleArn", "task_stopped": "TaskStop
 @dataclass
 class Stage:
     """`document` is the stage's entry, as Chalice reads it, and under `infrastructure` what Chalice does not know of:
-    `parts`, the templates of `infra/`, and `parameters` of theirs.
+    `parts`, the templates of `infra/`, and `parameters` of theirs. `environment` (the functions' own), `infrastructure`
+    and `parameters` are parts of it, to be changed in place.
     """
 
     project: Path
     name: str
-    document: dict[str, Any] = field(default_factory=dict)
+    document: dict[str, Any]
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """The functions' environment, to be changed in place."""
-        environment: dict[str, str] = self.document.setdefault("environment_variables", {})
-        return environment
-
-    @property
-    def infrastructure(self) -> dict[str, Any]:
-        """Parts and parameters, to be changed in place."""
-        infrastructure: dict[str, Any] = self.document.setdefault("infrastructure", {})
-        infrastructure.setdefault("parameters", {})
-        return infrastructure
+    def __post_init__(self) -> None:
+        self.environment: dict[str, str] = self.document.setdefault("environment_variables", {})
+        self.infrastructure: dict[str, Any] = self.document.setdefault("infrastructure", {})
+        self.parameters: dict[str, str] = self.infrastructure.setdefault("parameters", {})
 
     @property
     def parts(self) -> list[str]:
@@ -85,16 +78,14 @@ class Stage:
             advice = "give the ARN of a secret, or have an empty one made: --parameter CreateApiKeySecret=yes"
             raise DeployError(f"{self.key_setting} is a key, which everybody who sees the function would see: {advice}")
         if settings.api_url in (API_URLS["server"], API_URLS["3"]):
-            raise DeployError(
-                "No Prefect API is named: --set PREFECT__CLOUD__API=https://... (PREFECT_API_URL for work pools)"
-            )
+            advice = "--set PREFECT__CLOUD__API=https://... (PREFECT_API_URL for work pools)"
+            raise DeployError(f"No Prefect API is named: {advice}")
         size = len(json.dumps(self.environment))
         if size > ENVIRONMENT_BYTES:
             largest = max(self.environment, key=lambda name: len(self.environment[name]))
-            raise DeployError(
-                f"The environment of the stage {self.name} has {size} bytes, and Lambda takes {ENVIRONMENT_BYTES}; the "
-                f"largest is {largest}. A template can be an s3:// object, what all flows need can be in their image"
-            )
+            advice = "A template can be an s3:// object, what all flows need can be in their image"
+            text = f"has {size} bytes, and Lambda takes {ENVIRONMENT_BYTES}; the largest is {largest}. {advice}"
+            raise DeployError(f"The environment of the stage {self.name} {text}")
         return settings
 
     def take_outputs(self, outputs: Mapping[str, str]) -> None:
@@ -112,9 +103,7 @@ class Stage:
         """Put the stage into `.chalice/config.json` below a directory, beside the others."""
         document = _read(self.project)
         document["stages"] = {**document.get("stages", {}), self.name: self.document}
-        path = directory / ".chalice" / "config.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document, indent=2) + "\n")
+        write_document(directory / ".chalice" / "config.json", document)
 
 
 def read_stage(project: Path, name: str) -> Stage | None:
@@ -127,7 +116,12 @@ def read_stage(project: Path, name: str) -> Stage | None:
 
 def _read(project: Path) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = json.loads((project / ".chalice" / "config.json").read_text())
-    except (OSError, ValueError) as error:
+        return dict(json.loads((project / ".chalice" / "config.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
         raise DeployError(f".chalice/config.json cannot be read: {error}") from None
-    return document
+
+
+def write_document(path: Path, document: Mapping[str, Any]) -> None:
+    """Put a document into a JSON file, whose folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=2) + "\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from chalicelib.settings import Settings
 from deploy.account import Account, DeployError
@@ -11,6 +11,8 @@ from deploy.stacks import Stack
 from deploy.stage import APP, NAME, Stage
 
 AGENT_TAG = "prefect-agent:name"
+LISTS = {"ClusterArns": ["ClusterArn"], "PassableRoleArns": ["ExecutionRoleArn", "TaskRoleArn"]}
+"""Which parameters are lists that begin with outputs of the stack ecs."""
 
 
 class Journey:
@@ -27,12 +29,11 @@ class Journey:
         outputs = self._change_stacks(self._check(), carries_out=True)
         self._begin("package")
         self.stage.take_outputs(outputs)
-        self.stage.settings()
+        schedule = self.stage.settings().schedule
         self.stage.write(self.stage.project)
         print(f"  {self.functions.prepare().stat().st_size / 1e6:.1f} MB")
         self._begin("functions")
         health = self.functions.deploy()
-        schedule = self.stage.environment.get("AGENT_SCHEDULE", "rate(1 minute)")
         print(f"  deployed\n\nHealth:    {health} (well after the first tick)\nNext tick: by {schedule}")
         print(f"Dashboard: {outputs['DashboardUrl']}")
         print(f"Log:       aws logs tail --follow /aws/lambda/{APP}-{self.stage.name}-tick")
@@ -57,6 +58,10 @@ class Journey:
         self._begin("memory")
         self.functions.memory.forget()
 
+    def package(self) -> None:
+        """Make one SAM template and the zip, and tell where they are. Raises DeployError."""
+        print(self.functions.package())
+
     def _begin(self, step: str) -> None:
         self.at = step
         print(f"{step}:", flush=True)
@@ -66,12 +71,10 @@ class Journey:
         print(f"Stage {self.stage.name} in account {number}, {region}")
         self.stage.environment.setdefault(NAME, f"lambda-{self.stage.name}")
         settings = self.stage.settings()
-        strangers = [] if self._stack("core").status else [each["name"] for each in self.functions.memory.find()]
-        if strangers:
+        if not self._stack("core").status and (strangers := self.functions.memory.find()):
+            names = f"{', '.join(each['name'] for each in strangers)} of a stage {self.stage.name}"
             advice = f"choose another name, or delete what is there: make destroy STAGE={self.stage.name}"
-            raise DeployError(
-                f"{', '.join(strangers)} of a stage {self.stage.name} exist, and no stack of it: {advice}"
-            )
+            raise DeployError(f"{names} exist, and no stack of it: {advice}")
         return settings
 
     def _stack(self, part: str) -> Stack:
@@ -84,11 +87,9 @@ class Journey:
         outputs: dict[str, str] = {}
         for part in self.stage.parts:
             self._begin(f"stack {part}")
-            stack = self._stack(part)
+            stack, lines = self._stack(part), [f"create it from infra/{part}.yaml"]
             if carries_out or stack.status:
                 lines = stack.change({**self._parameters(settings, outputs), **network}, carries_out)
-            else:
-                lines = [f"create it from infra/{part}.yaml"]
             print(*(f"  {line}" for line in lines or ["nothing changes"]), sep="\n")
             outputs |= stack.outputs
         if network:
@@ -97,22 +98,18 @@ class Journey:
 
     def _parameters(self, settings: Settings, outputs: Mapping[str, str]) -> dict[str, str]:
         """All parameters of all templates, from the stage and from what the stacks before have made."""
-        given = self.stage.infrastructure["parameters"]
-        mine = {
-            "ClusterArns": [outputs.get("ClusterArn")],
-            "PassableRoleArns": [outputs.get("ExecutionRoleArn"), outputs.get("TaskRoleArn")],
-        }
-        lists = {name: ",".join(filter(None, [*arns, given.get(name)])) for name, arns in mine.items()}
+        given = self.stage.parameters
+        all_of = {name: [*map(outputs.get, made), given.get(name)] for name, made in LISTS.items()}
+        lists = {name: ",".join(filter(None, arns)) for name, arns in all_of.items()}
         secret = "" if given.get("CreateApiKeySecret") == "yes" else settings.secret_reference or ""
         # ECS's `:json-key:stage:version` behind a secret's ARN is nothing that a policy knows.
         bare = ":".join(secret.split(":")[:7]) if ":secretsmanager:" in secret else secret
         in_vpc = "yes" if self.stage.document.get("subnet_ids") else "no"
-        known = {"Stage": self.stage.name, "AgentName": settings.name, "EksClusterName": settings.eks_cluster or ""}
-        return {**known, "InVpc": in_vpc, **given, **outputs, **lists, "ApiKeySecretArn": bare}
+        mine = {"Stage": self.stage.name, "AgentName": settings.name, "EksClusterName": settings.eks_cluster or ""}
+        return {**mine, "InVpc": in_vpc, **given, **outputs, **lists, "ApiKeySecretArn": bare}
 
     def _network(self) -> dict[str, str]:
-        given = self.stage.infrastructure["parameters"]
-        network = {name: given[name] for name in ("VpcId", "SubnetIds") if name in given}
+        network = {name: value for name, value in self.stage.parameters.items() if name in ("VpcId", "SubnetIds")}
         if len(network) == 1:
             raise DeployError("VpcId and SubnetIds go together: give both as --parameter, or neither")
         return network or self.account.default_network()
@@ -123,14 +120,11 @@ class Journey:
         Others may be another agent's: equal content is registered once.
         """
         ecs, name = self.account.client("ecs"), self.stage.environment.get(NAME)
-        for arn in list(self._definitions()):
-            answer = ecs.describe_task_definition(taskDefinition=arn, include=["TAGS"])
-            is_tagged = {"key": AGENT_TAG, "value": name} in answer.get("tags", ())
-            if is_tagged or (role and answer["taskDefinition"].get("executionRoleArn") == role):
-                ecs.deregister_task_definition(taskDefinition=arn)
-                ecs.delete_task_definitions(taskDefinitions=[arn])
-
-    def _definitions(self) -> Iterator[str]:
         ours = {"familyPrefix": "prefect-", "status": "ACTIVE"}
         for family in self.account.pages("ecs", "list_task_definition_families", "families", **ours):
-            yield from self.account.pages("ecs", "list_task_definitions", "taskDefinitionArns", familyPrefix=family)
+            for arn in self.account.pages("ecs", "list_task_definitions", "taskDefinitionArns", familyPrefix=family):
+                answer = ecs.describe_task_definition(taskDefinition=arn, include=["TAGS"])
+                is_tagged = {"key": AGENT_TAG, "value": name} in answer.get("tags", ())
+                if is_tagged or (role and answer["taskDefinition"].get("executionRoleArn") == role):
+                    ecs.deregister_task_definition(taskDefinition=arn)
+                    ecs.delete_task_definitions(taskDefinitions=[arn])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import HealthCheck, settings
 
 # No check may fail by chance, of what it draws or of how busy the machine is.
-_ALIKE = settings(suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("same", _ALIKE, derandomize=True)
-settings.register_profile("anew", _ALIKE, max_examples=500, print_blob=True)
+settings.register_profile("same", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.register_profile(
+    "anew", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=500, print_blob=True
+)
 settings.load_profile("same")

@@ -53,10 +53,8 @@ class Pulse:
 
 
 @contextmanager
-def serve_address(
-    agent: Ticking, settings: Settings, address: str, clock: Clock, poke: Callable[[], None]
-) -> Iterator[Ticking]:
-    """Serve this address while the Ticking of this context ticks for `agent`.
+def serve_address(agent: Ticking, settings: Settings, clock: Clock, poke: Callable[[], None]) -> Iterator[Ticking]:
+    """Serve the address of `settings` while the Ticking of this context ticks for `agent`.
 
     Raises SettingsError when nothing can listen there, such as when the port is in use.
     """
@@ -67,15 +65,12 @@ def serve_address(
         # It costs no request, so unlike the Lambda's it is not kept for the next to ask.
         return judge(pulse.health_facts(now := clock.now()), limits, now)
 
-    server = _listen(address, examine, poke)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
-    thread.start()
-    try:
-        yield pulse
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with _listen(settings.agent_address or "", examine, poke) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
+        try:
+            yield pulse
+        finally:
+            server.shutdown()
 
 
 def _listen(address: str, examine: Callable[[], Verdict], poke: Callable[[], None]) -> _Server:
@@ -88,8 +83,6 @@ def _listen(address: str, examine: Callable[[], Verdict], poke: Callable[[], Non
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
     def __init__(self, host: str, port: int, examine: Callable[[], Verdict], poke: Callable[[], None]) -> None:
         self.examine, self.poke = examine, poke
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -106,20 +99,16 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        if path == "/api/poke":  # Prefect's own agent is poked so.
-            self.do_POST()
-        elif path == "/api/health":
+        if path == "/api/poke" and self.command != "HEAD":  # Prefect's own agent is poked by a GET.
+            self.server.poke()
+            self._answer(202, {"status": "poked"})
+        elif path == "/api/health" and self.command != "POST":
             verdict = self.server.examine()
             self._answer(200 if verdict.is_healthy else 503, verdict.as_dict())
         else:
-            self._answer(404, {"status": "there are /api/health and /api/poke"})
+            self._answer(404, {"status": "there are GET /api/health and POST /api/poke"})
 
-    def do_POST(self) -> None:
-        if self.path.partition("?")[0] != "/api/poke":
-            self._answer(404, {"status": "only /api/poke takes a POST"})
-            return
-        self.server.poke()
-        self._answer(202, {"status": "poked"})
+    do_HEAD = do_POST = do_GET  # noqa: N815 - as the base class has them
 
     def _answer(self, code: int, body: dict[str, Any]) -> None:
         content = json.dumps(body).encode()
@@ -127,7 +116,8 @@ class _Exchange(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the base class has it
         LOGGER.debug(format, *args)

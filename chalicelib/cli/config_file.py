@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -36,18 +36,16 @@ def read_config_file(environment: Mapping[str, str], given: Collection[str] = ()
     except ValueError:
         # Neither the text nor the parser's excerpt of it may be shown: it may be a key.
         raise SettingsError([f"{path}: is not valid TOML; correct it, or name another by {PATH_VARIABLE}"]) from None
-    return {row.field: Given(_look_up(document, row.env, environment), f"{path} {_place(row.env)}") for row in SETTINGS}
+    names = {row.field: row.env.lower().split("__")[1:] for row in SETTINGS if row.env.startswith("PREFECT__")}
+    return {field: Given(_look_up(document, parts, environment), _place(path, parts)) for field, parts in names.items()}
 
 
-def _look_up(document: Any, name: str, environment: Mapping[str, str]) -> Any:
-    first, *parts = name.lower().split("__")
-    if first != "prefect" or not parts:
-        return None
+def _look_up(document: Any, parts: Sequence[str], environment: Mapping[str, str]) -> Any:
     for part in parts:
         document = document.get(part) if isinstance(document, dict) else None
     return Template(document).safe_substitute(environment) if isinstance(document, str) else document
 
 
-def _place(name: str) -> str:
-    *sections, key = name.lower().split("__")[1:] or [name]
-    return f"[{'.'.join(sections)}] {key}" if sections else key
+def _place(path: Path, parts: Sequence[str]) -> str:
+    *sections, key = parts
+    return f"{path} [{'.'.join(sections)}] {key}" if sections else f"{path} {key}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -22,17 +23,15 @@ from chalicelib.settings import Settings
 
 def run_doctor(settings: Settings) -> int:
     """Print a line for each finding; 1 if anything is wrong, else 0. Nothing is changed, registered or launched."""
-    account = AwsAccount()
-    credential = build_credential(settings, account)
-    troubles = list(examine("API key", lambda: (credential.value(), ())[1]))
     served: Served = [] if settings.work_pools else [(settings.platform, {})]
-    without_key = [*troubles, not_checked("Prefect API: needs the API key")]
-    findings = iter(without_key) if troubles else _check_prefect(settings, credential, served)
-    platforms = _check_platforms(settings, credential, account, served)
-    try:
-        return tell(chain(findings, platforms), None if troubles else credential.value())
-    finally:
-        account.close()
+    with closing(AwsAccount()) as account:
+        credential = build_credential(settings, account)
+        troubles = list(examine("API key", lambda: (credential.value(), ())[1]))
+        if troubles:
+            troubles.append(not_checked("Prefect API: needs the API key"))
+        platforms = _check_platforms(settings, credential, account, served)
+        findings = chain(troubles or _check_prefect(settings, credential, served), platforms)
+        return tell(findings, None if troubles else credential.value())
 
 
 def _check_prefect(settings: Settings, credential: Credential, served: Served) -> Found:
@@ -64,6 +63,5 @@ def _check_platform(
         from chalicelib.launchers.local import search_path
 
         where = shutil.which("prefect", path=settings.env_vars.get("PATH") or search_path())
-        yield either(
-            where, f"Prefect: {where}", "Prefect: no flow can run here: install prefect where PATH leads to it"
-        )
+        bad = "Prefect: no flow can run here: install prefect where PATH leads to it"
+        yield either(where, f"Prefect: {where}", bad)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from chalicelib.cli.doctor_network import check_network
 from chalicelib.cli.findings import Found, either, examine, not_checked, ok, warn, wrong
@@ -13,6 +13,7 @@ from chalicelib.flow_runs import Document
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.aws_answers import answers
 from chalicelib.launchers.templates import read_own_template
+from chalicelib.platform_parts import network_arguments
 from chalicelib.settings import Settings
 
 FARGATE_QUOTA = {"ServiceCode": "fargate", "QuotaCode": "L-3032A538"}
@@ -40,17 +41,6 @@ class AwsAccount(AwsClients):
             return getattr(client, re.sub(r"(?<!^)(?=[A-Z])", "_", operation).lower())(**parameters)
 
 
-class Plan(NamedTuple):
-    """Where tasks go that name nothing of their own, and the roles by kind.
-
-    `network` is an awsvpcConfiguration, or has a `vpc_id`, or nothing for the default VPC.
-    """
-
-    clusters: Sequence[str]
-    network: Document
-    roles: dict[str, str]
-
-
 def check_aws(settings: Settings, account: AwsAccount, pool: Document) -> Found:
     """Sign-in, clusters, network, roles and quota, as the settings, or else the job configuration of `pool`, have them.
 
@@ -58,34 +48,36 @@ def check_aws(settings: Settings, account: AwsAccount, pool: Document) -> Found:
     """
     told = account.ask("sts:GetCallerIdentity")
     yield ok(f"AWS: account {told['Account']}, region {account.ecs().meta.region_name}, signed in as {told['Arn']}")
-    plan = _plan(settings, account, pool)
-    yield from examine("Clusters", partial(_check_clusters, plan.clusters, account, bool(pool)))
-    yield from examine("Network", partial(check_network, plan.network, account.ask, account))
-    for kind, arn in plan.roles.items():
+    clusters, network, roles = _plan(settings, account, pool)
+    yield from examine("Clusters", partial(_check_clusters, clusters, account, bool(pool)))
+    yield from examine("Network", partial(check_network, network, account.ask, account))
+    for kind, arn in roles.items():
         yield from examine(kind, partial(_check_role, kind, arn, account), f"create {arn}, or name another")
         yield from examine(f"Passing the {kind.lower()}", partial(_check_passing, kind, arn, account, told["Arn"]))
-    if settings.secret_reference and "Execution role" not in plan.roles:
+    if settings.secret_reference and "Execution role" not in roles:
         yield warn("Execution role: none, so tasks get no API key unless their run names one: AGENT_EXECUTION_ROLE_ARN")
     if settings.launch_type != "EC2":
         yield from examine("Quota", partial(_check_quota, account), bad=not_checked)
 
 
-def _plan(settings: Settings, account: AwsAccount, pool: Document) -> Plan:
-    """A work pool's own word goes before the agent's templates, and theirs before its settings, but for the cluster."""
+def _plan(settings: Settings, account: AwsAccount, pool: Document) -> tuple[Sequence[str], Document, dict[str, str]]:
+    """The clusters and the network of tasks that name nothing of their own, and their roles by kind.
+
+    The network is an awsvpcConfiguration, or has a `vpc_id`, or nothing for the default VPC. A work pool's own word
+    goes before the agent's templates, and theirs before its settings, but for the cluster.
+    """
     paths = (settings.run_task_kwargs_path, settings.task_definition_path)
     own, template = (read_own_template(path, account.s3) if path else {} for path in paths)
     request, definition = pool.get("task_run_request") or {}, pool.get("task_definition") or template
     cluster = _first("cluster", request, pool, vars(settings), own) or "default"
-    address = "ENABLED" if settings.assign_public_ip else "DISABLED"
-    given = {"subnets": settings.subnets, "securityGroups": settings.security_groups, "assignPublicIp": address}
-    theirs, ours = (_first("awsvpcConfiguration", each.get("networkConfiguration") or {}) for each in (request, own))
-    usual = ours or (given if settings.subnets else {})
-    network = theirs or pool.get("network_configuration") or (pool if pool.get("vpc_id") else usual)
+    placed = (request, {**network_arguments(settings), **own})
+    theirs, ours = (_first("awsvpcConfiguration", each.get("networkConfiguration") or {}) for each in placed)
+    network = theirs or pool.get("network_configuration") or (pool if pool.get("vpc_id") else ours or {})
     sources = (definition, request.get("overrides") or {})
     task = _first("taskRoleArn", *sources) or settings.task_role_arn
     execution = _first("executionRoleArn", *sources) or settings.execution_role_arn
     roles = {kind: arn for kind, arn in (("Task role", task), ("Execution role", execution)) if arn}
-    return Plan((cluster, *settings.allowed_clusters), network, roles)
+    return (cluster, *settings.allowed_clusters), network, roles
 
 
 def _first(name: str, *documents: Document) -> Any:
@@ -103,9 +95,8 @@ def _check_clusters(clusters: Sequence[str], account: AwsAccount, is_of_pool: bo
 
 def _check_role(kind: str, arn: str, account: AwsAccount) -> Found:
     role = account.ask("iam:GetRole", RoleName=arn.rpartition("/")[2])["Role"]
-    trusts = _TASKS in str(role["AssumeRolePolicyDocument"])
     yield either(role["Arn"] == arn, f"{kind}: {arn}", f"{kind}: {arn} is not there, but {role['Arn']} is: name that")
-    if not trusts:
+    if _TASKS not in str(role["AssumeRolePolicyDocument"]):
         yield wrong(f"{kind}: no task can assume {role['Arn']}: its trust policy must name {_TASKS}")
 
 
@@ -127,11 +118,10 @@ def _check_quota(account: AwsAccount) -> Found:
 
 def check_stage(settings: Settings, account: AwsAccount) -> Found:
     """What the URLs of the queues lead to, and what fills them; nothing for an agent that is a process."""
-    queues = (("Wake-up queue", settings.wakeup_queue_url), ("Events queue", settings.events_queue_url))
-    for name, url in ((name, url) for name, url in queues if url):
-        yield from examine(
-            name, partial(_check_queue, name, url, account), "deploy infra/core.yaml, or correct its URL"
-        )
+    for name, url in {"Wake-up queue": settings.wakeup_queue_url, "Events queue": settings.events_queue_url}.items():
+        if url:
+            check = partial(_check_queue, name, url, account)
+            yield from examine(name, check, "deploy infra/core.yaml, or correct its URL")
     if wakeups := settings.wakeup_queue_url:
         yield from examine("Schedule", partial(_check_schedule, wakeups, settings.schedule, account))
 
@@ -157,7 +147,6 @@ def _check_queue(name: str, url: str, account: AwsAccount) -> Found:
 def _check_schedule(url: str, expression: str, account: AwsAccount) -> Found:
     wanted = f"{url.rpartition('/')[2].removesuffix('-wakeups')}-tick-event"
     rules = account.ask("events:ListRules", NamePrefix=wanted)["Rules"]
-    told = ", ".join(f"{rule['State']} {rule.get('ScheduleExpression')}" for rule in rules) or "not there"
-    fits = any((rule["State"], rule.get("ScheduleExpression")) == ("ENABLED", expression) for rule in rules)
-    bad = f"Schedule: rule {wanted} is {told}, not ENABLED {expression}: deploy the stage"
-    yield either(fits, f"Schedule: {expression} by rule {wanted}", bad)
+    told = [f"{rule['State']} {rule.get('ScheduleExpression')}" for rule in rules] or ["not there"]
+    bad = f"Schedule: rule {wanted} is {', '.join(told)}, not ENABLED {expression}: deploy the stage"
+    yield either(f"ENABLED {expression}" in told, f"Schedule: {expression} by rule {wanted}", bad)

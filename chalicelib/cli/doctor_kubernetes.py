@@ -10,8 +10,8 @@ from chalicelib.clock import SystemClock
 from chalicelib.errors import LaunchError
 from chalicelib.flow_runs import Document
 from chalicelib.launchers.aws import AwsClients
-from chalicelib.launchers.eks import EksSignIn
-from chalicelib.launchers.kubernetes_access import KubeconfigSignIn, KubernetesApi
+from chalicelib.launchers.kubernetes_access import KubernetesApi
+from chalicelib.platform_parts import build_kubernetes_api
 from chalicelib.settings import Settings
 
 RIGHTS = ("create jobs", "delete jobs", "list jobs", "patch jobs", "list pods")
@@ -22,31 +22,24 @@ _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 def check_kubernetes(settings: Settings, clients: AwsClients) -> Found:
     """Sign-in, rights, namespace and Secret. Raises LaunchError or SettingsError when there is no way in."""
-    own = KubeconfigSignIn(settings.kubeconfig_path, settings.kubeconfig_context)
-    eks = EksSignIn(settings.eks_cluster, clients, SystemClock()) if settings.eks_cluster else None
-    place, api = settings.namespace, KubernetesApi(eks or own)
-    with closing(api):
-        yield from _check_cluster(settings, place, api)
-
-
-def _check_cluster(settings: Settings, place: str, api: KubernetesApi) -> Found:
-    missing = [right for right in RIGHTS if not _may(api, place, *right.split())]
-    yield ok(f"Kubernetes: signed in to {api.cluster}")
-    bad = f"Rights: not allowed in namespace {place}: {', '.join(missing)}: allow it in the agent's Role"
-    yield either(not missing, f"Rights: {', '.join(RIGHTS)} in namespace {place}", bad)
-    yield from examine("Namespace", partial(_check_namespace, place, api))
-    if settings.api_key_secret:
-        yield from examine("Secret", partial(_check_secret, place, settings.api_key_secret, api))
-    elif settings.secret_reference and not settings.allow_plain_api_key:
-        yield wrong("Secret: Jobs get no API key: set AGENT_API_KEY_SECRET to the Kubernetes Secret that holds it")
+    place = settings.namespace
+    with closing(build_kubernetes_api(settings, clients, SystemClock())) as api:
+        missing = [right for right in RIGHTS if not _may(api, place, *right.split())]
+        yield ok(f"Kubernetes: signed in to {api.cluster}")
+        bad = f"Rights: not allowed in namespace {place}: {', '.join(missing)}: allow it in the agent's Role"
+        yield either(not missing, f"Rights: {', '.join(RIGHTS)} in namespace {place}", bad)
+        yield from examine("Namespace", partial(_check_namespace, place, api))
+        if settings.api_key_secret:
+            yield from examine("Secret", partial(_check_secret, place, settings.api_key_secret, api))
+        elif settings.secret_reference and not settings.allow_plain_api_key:
+            yield wrong("Secret: Jobs get no API key: set AGENT_API_KEY_SECRET to the Kubernetes Secret that holds it")
 
 
 def _may(api: KubernetesApi, namespace: str, verb: str, resource: str) -> bool:
     group = "batch" if resource == "jobs" else ""
-    asked = {"namespace": namespace, "group": group, "resource": resource, "verb": verb}
-    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
-    told = api.ask("POST", _REVIEWS, "Rights", json={**review, "spec": {"resourceAttributes": asked}})
-    return bool(told["status"]["allowed"])
+    spec = {"resourceAttributes": {"namespace": namespace, "group": group, "resource": resource, "verb": verb}}
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec}
+    return bool(api.ask("POST", _REVIEWS, "Rights", json=review)["status"]["allowed"])
 
 
 def _check_namespace(name: str, api: KubernetesApi) -> Found:

@@ -35,8 +35,8 @@ def check_network(given: Document, ask: Ask, clients: AwsClients) -> Found:
         yield either(len(vpcs) == 1, f"Subnets: {', '.join(there)} of {vpcs[0]}", bad)
     for vpc in vpcs:
         own = sorted(row["SubnetId"] for row in rows if row["VpcId"] == vpc)
-        is_public = network.get("assignPublicIp") == "ENABLED"
-        yield from examine("Routes", partial(_check_routes, own, vpc, is_public, ask))
+        check = partial(_check_routes, own, vpc, network.get("assignPublicIp") == "ENABLED", ask)
+        yield from examine("Routes", check)
     if groups := sorted(network.get("securityGroups") or ()):
         yield from examine("Security groups", partial(_check_groups, groups, vpcs, ask))
 
@@ -74,8 +74,7 @@ def _judge_endpoints(who: str, rows: Sequence[Document]) -> Finding:
 
 
 def _check_groups(groups: Sequence[str], vpcs: Sequence[str], ask: Ask) -> Found:
-    asked = [{"Name": "group-id", "Values": list(groups)}]
-    rows = ask("ec2:DescribeSecurityGroups", Filters=asked)["SecurityGroups"]
+    rows = ask("ec2:DescribeSecurityGroups", Filters=[{"Name": "group-id", "Values": groups}])["SecurityGroups"]
     found = {row["GroupId"]: row["VpcId"] for row in rows}
     for group in groups:
         bad = f"Security group: {group} is in {found.get(group, 'no VPC of this account')}, not in {', '.join(vpcs)}"

@@ -11,13 +11,12 @@ from chalicelib.cli.findings import Finding, Found, either, examine, ok, warn, w
 from chalicelib.clock import SystemClock
 from chalicelib.credentials import Credential
 from chalicelib.errors import PrefectRejected, PrefectUnreachable
-from chalicelib.flow_runs import Document
 from chalicelib.prefect_api.documents import RootField
 from chalicelib.prefect_api.prefect1_recent import ROWS_LIMIT, due_labels, gets, polling_agents
 from chalicelib.prefect_api.prefect1_session import Prefect1Session
 from chalicelib.settings import Settings
 
-POLLING_SECONDS = 300
+POLLING_AGE = timedelta(minutes=5)
 """An agent that has not looked into the queue for so long is gone."""
 
 
@@ -51,11 +50,12 @@ def check_prefect1(settings: Settings, credential: Credential) -> Found:
 
 def _check_labels(settings: Settings, session: Prefect1Session) -> Found:
     now, own = session.clock.now(), settings.labels
-    since = now - timedelta(seconds=POLLING_SECONDS)
-    asked = [due_labels(session.tenant_id, now), polling_agents(session.tenant_id, since)]
+    asked = [due_labels(session.tenant_id, now), polling_agents(session.tenant_id, now - POLLING_AGE)]
     answers = session.client.query(asked)
     agents, due = answers["polling"], Counter(tuple(row["labels"]) for row in answers["due"])
-    yield from _check_name(settings, agents)
+    namesakes = {tuple(sorted(row["labels"])) for row in agents if row["name"] == settings.name} - {tuple(own)}
+    for who in (f"{settings.name} with {_words(labels)}" for labels in sorted(namesakes)):
+        yield warn(f"Name: an agent {who} polls too: two of one name mix up their claims")
     number = sum(due[labels] for labels in due if gets(own, labels))
     more = " at least" if due.total() == ROWS_LIMIT else ""
     yield ok(f"Labels: {number} due runs{more} match {_words(own)} of this agent")
@@ -72,15 +72,8 @@ def _judge_others(own: Sequence[str], labels: Sequence[str], number: int, others
     if not labels:
         return wrong(f"{who}, and an agent with labels never gets these: label their flow, or start one without labels")
     lacking = " ".join(f"--label {label}" for label in labels if label not in own)
-    return wrong(
-        f"{who} that this agent lacks, and no other agent that polls has: give {lacking}, or change the flow's labels"
-    )
-
-
-def _check_name(settings: Settings, agents: Sequence[Document]) -> Found:
-    name, own = settings.name, tuple(sorted(settings.labels))
-    for labels in sorted({tuple(sorted(row["labels"])) for row in agents if row["name"] == name} - {own}):
-        yield warn(f"Name: an agent {name} with {_words(labels)} polls too: two of one name mix up their claims")
+    advice = f"give {lacking}, or change the flow's labels"
+    return wrong(f"{who} that this agent lacks, and no other agent that polls has: {advice}")
 
 
 def _words(labels: Sequence[str]) -> str:

@@ -42,9 +42,8 @@ def check_prefect3(settings: Settings, credential: Credential, served: Served) -
 
 def _check_pool(settings: Settings, name: str, pool: Document, client: Prefect3Client) -> Found:
     if pool["type"] not in KINDS:
-        yield wrong(
-            f"Work pool {name}: nobody here launches type {pool['type']}, only {', '.join(KINDS)}: choose another"
-        )
+        bad = f"nobody here launches type {pool['type']}, only {', '.join(KINDS)}: choose another"
+        yield wrong(f"Work pool {name}: {bad}")
     if pool["is_paused"]:
         yield warn(f"Work pool {name}: it is paused: prefect work-pool resume {name}")
     queues = {row["name"]: row["is_paused"] for row in client.filter_all(f"work_pools/{name}/queues", {})}
@@ -61,15 +60,11 @@ def _check_pool(settings: Settings, name: str, pool: Document, client: Prefect3C
 def _check_template(name: str, pool: Document, client: Prefect3Client, served: Served) -> Found:
     job, configuration = WorkPoolJob(pool, {}), {}
     asked = sorted(find_references(job))
-    missing = [each for each in asked if client.find(_path_of(each)) is None]
+    # Without what stands behind the `?` their secrets are not asked for.
+    missing = [each for each in asked if client.find(reference_path(each)[0].partition("?")[0]) is None]
     if not asked:
         configuration = render_job_configuration(FlowRun("", "run", 0, datetime.now(UTC), Flow("", ""), job=job))
     bad = f"Work pool {name}: its template names {', '.join(missing)}, not there: create that, or change the template"
     yield either(not missing, f"Work pool {name}: its base job template can be filled in", bad)
     if pool["type"] in KINDS:
         served.append((pool["type"], configuration))
-
-
-def _path_of(reference: str) -> str:
-    """Where the API has a block or variable; its secrets are not asked for."""
-    return reference_path(reference)[0].partition("?")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -59,17 +60,20 @@ def denied_action(error: BaseException) -> str:
     if found := re.search(r'cannot (\w+) resource "(\S+)"', str(error)):
         return " ".join(found.groups())
     code = (getattr(error.__cause__, "response", None) or {}).get("Error", {}).get("Code")
+    if code not in DENIED_CODES:
+        return ""
     asked = re.match(r"[a-z0-9]+:[A-Z]\w+", str(error))
-    operation = str(getattr(error.__cause__, "operation_name", ""))
-    return "" if code not in DENIED_CODES else asked[0] if asked else operation
+    return asked[0] if asked else str(getattr(error.__cause__, "operation_name", ""))
 
 
 def tell(findings: Iterable[Finding], secret: str | None) -> int:
-    """Print a line for each as it is found, without the secret; 1 if anything is wrong, else 0."""
-    code, begin, end = 0, "\x1b[{}m", "\x1b[0m"
+    """Print a line for each as it is found, without the secret; 1 if anything is wrong, else 0.
+
+    There are colours on a terminal alone, and none where NO_COLOR is set (https://no-color.org).
+    """
+    code, is_coloured = 0, sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     for level, text in findings:
-        shown = shorten(text.replace(secret, "***") if secret else text, TEXT_LIMIT)
-        colours = (begin.format(COLOURS[level]), end) if sys.stdout.isatty() else ("", "")
-        print(f"{colours[0]}{level:<11}{colours[1]}  {shown}", flush=True)
+        word = f"\x1b[{COLOURS[level]}m{level:<11}\x1b[0m" if is_coloured else f"{level:<11}"
+        print(f"{word}  {shorten(text.replace(secret, '***') if secret else text, TEXT_LIMIT)}", flush=True)
         code |= level == "wrong"
     return code

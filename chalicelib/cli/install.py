@@ -19,8 +19,6 @@ ACCESS_GROUP = {"kind": "Group", "name": "prefect-agent", "apiGroup": "rbac.auth
 """The Kubernetes group that `infra/eks-access.yaml` maps the Lambda's roles to."""
 
 OF_THIS_MACHINE = {"kubeconfig_path", "kubeconfig_context"}
-
-
 PORT = 8080
 """Where the agent in a cluster serves /api/health for the kubelet, unless an address with another port was given."""
 
@@ -38,9 +36,8 @@ def install(platform: str, own: Mapping[str, Any], settings: Settings) -> None:
     if platform == "aws":
         name, text = "stage.json", render_stage(settings)
     else:
-        image = own.get("image", "prefect-agent:latest")
-        name = "agent.yaml"
-        text = render_install(settings, image, own.get("rbac", False), own.get("access_only", False))
+        image, grants_access = own.get("image", "prefect-agent:latest"), own.get("rbac", False)
+        name, text = "agent.yaml", render_install(settings, image, grants_access, own.get("access_only", False))
     if "output" in own:
         _write(Path(own["output"]) / name, text)
     else:
@@ -68,10 +65,8 @@ def render_stage(settings: Settings) -> str:
     """
     if settings.plain_api_key or settings.plain_auth_token:
         raise SettingsError(["--key: a key is not put into a Lambda's settings; create a secret and give its ARN"])
-    environment = environment_of(settings)
-    if settings.env_vars:
-        environment["PREFECT__CLOUD__AGENT__ENV_VARS"] = json.dumps(dict(settings.env_vars))
-    stage: dict[str, Any] = {"environment_variables": environment}
+    texts = {name: text for name, (_, text) in _secret_entries(settings).items()}
+    stage: dict[str, Any] = {"environment_variables": environment_of(settings) | texts}
     if settings.platform == "ecs" and (cluster := settings.cluster):
         arn = cluster if cluster.startswith("arn:") else f"arn:aws:ecs:<region>:<account>:cluster/{cluster}"
         roles = filter(None, (settings.execution_role_arn, settings.task_role_arn))
@@ -94,9 +89,8 @@ def render_install(settings: Settings, image: str, grants_access: bool, access_o
     documents = {document["kind"]: document for document in yaml.safe_load_all(TEMPLATE.read_text())}
     for document in documents.values():
         document["metadata"]["namespace"] = settings.namespace
-    documents["RoleBinding"]["subjects"] = [
-        ACCESS_GROUP if access_only else {"kind": "ServiceAccount", "name": NAME, "namespace": settings.namespace}
-    ]
+    account = {"kind": "ServiceAccount", "name": NAME, "namespace": settings.namespace}
+    documents["RoleBinding"]["subjects"] = [ACCESS_GROUP if access_only else account]
     entries = _secret_entries(settings)
     documents["Secret"]["stringData"] = dict(entries.values())
     pod = documents["Deployment"]["spec"]["template"]["spec"]
@@ -108,17 +102,15 @@ def render_install(settings: Settings, image: str, grants_access: bool, access_o
     kinds = ["Role", "RoleBinding"] if grants_access or access_only else []
     if not access_only:
         kinds += (["ServiceAccount"] if grants_access else []) + (["Secret"] if entries else []) + ["Deployment"]
-    text: str = yaml.safe_dump_all([documents[kind] for kind in kinds], explicit_start=True, sort_keys=False)
-    return text
+    return str(yaml.safe_dump_all([documents[kind] for kind in kinds], explicit_start=True, sort_keys=False))
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
     """The variables that make these settings again, those that are no default; without the secret ones."""
     hidden = OF_THIS_MACHINE | ({"backend"} if settings.work_pools else set())
-    shown = [setting for setting in SETTINGS if not setting.secret and setting.field not in hidden]
-    values = [(setting, getattr(settings, setting.field)) for setting in shown]
+    shown = [(row, getattr(settings, row.field)) for row in SETTINGS if not row.secret and row.field not in hidden]
     names = _names(settings)
-    found = {names[row.field]: _text(row, value) for row, value in values if value != row.default}
+    found = {names[row.field]: _text(row, value) for row, value in shown if value != row.default}
     if settings.secret_reference:
         found[names["api_key"]] = settings.secret_reference
     return found
@@ -139,21 +131,16 @@ def _text(setting: Setting, value: Any) -> str:
 
 def _secret_entries(settings: Settings) -> dict[str, tuple[str, str]]:
     """What goes into the Secret: entry and text, by the variable that it fills."""
-    found, names = {}, _names(settings)
-    if settings.plain_api_key:
-        found[names["api_key"]] = (KEY_ENTRY, settings.plain_api_key)
-    elif settings.plain_auth_token:
-        found[names["auth_token"]] = (KEY_ENTRY, settings.plain_auth_token)
-    if settings.env_vars:
-        found["PREFECT__CLOUD__AGENT__ENV_VARS"] = ("env-vars", json.dumps(dict(settings.env_vars)))
-    return found
+    names, key = _names(settings), settings.plain_api_key or settings.plain_auth_token
+    found = {names["api_key" if settings.plain_api_key else "auth_token"]: (KEY_ENTRY, key)} if key else {}
+    texts = json.dumps(dict(settings.env_vars))
+    return found | ({names["env_vars"]: ("env-vars", texts)} if settings.env_vars else {})
 
 
 def _env(settings: Settings, entries: dict[str, tuple[str, str]]) -> list[dict[str, Any]]:
     variables = {**environment_of(settings), "AGENT_PLATFORM": "kubernetes"}
-    if any(entry == KEY_ENTRY for entry, _ in entries.values()) and not settings.api_key_secret:
+    if (settings.plain_api_key or settings.plain_auth_token) and not settings.api_key_secret:
         variables["AGENT_API_KEY_SECRET"] = f"{NAME}/{KEY_ENTRY}"
-    env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in sorted(variables.items())]
-    for name, (entry, _) in entries.items():
-        env.append({"name": name, "valueFrom": {"secretKeyRef": {"name": NAME, "key": entry}}})
-    return env
+    sources = {name: {"secretKeyRef": {"name": NAME, "key": entry}} for name, (entry, _) in entries.items()}
+    plain = [{"name": name, "value": value} for name, value in sorted(variables.items())]
+    return [*plain, *({"name": name, "valueFrom": source} for name, source in sources.items())]

@@ -13,36 +13,26 @@ from chalicelib.settings import SETTINGS, Setting, did_you_mean
 
 PLATFORMS = ("local", "docker", "ecs", "kubernetes")
 
-COMMANDS = {
-    "start": PLATFORMS,
-    "tick": PLATFORMS,
-    "install": ("kubernetes", "aws"),
-    "doctor": PLATFORMS,
-    "runs": PLATFORMS,
-    "health": PLATFORMS,
-}
+_WORDS = ("start", "tick", "install", "doctor", "runs", "health")
+COMMANDS = dict.fromkeys(_WORDS, PLATFORMS) | {"install": ("kubernetes", "aws")}
 """What can be typed: the commands, and what may follow each of them."""
+
+_KEPT = "no Job is deleted before its time; AGENT_JOB_TTL_SECONDS says how long it is kept (job_ttl_seconds)"
+_IN_TEMPLATE = "put it into a job template (--job-template, job_template_path)"
+_AS_BOTO3 = "AWS credentials are read as boto3 reads them: set AWS_ACCESS_KEY_ID and the like, or AWS_PROFILE"
 
 REFUSED = {
     "agent_config_id": "agent configurations of Prefect Cloud are not read; give each setting by its own option",
-    "disable_job_deletion": "no Job is deleted before its time; AGENT_JOB_TTL_SECONDS says how long it is kept",
-    "delete_finished_jobs": "no Job is deleted before its time; job_ttl_seconds says how long it is kept",
     "hostname_label": "that is so without an option; --no-hostname-label says no",
     "latest": "name the image of the agent with --image",
-    "mem_request": "put it into a job template (--job-template)",
-    "mem_limit": "put it into a job template (--job-template)",
-    "cpu_request": "put it into a job template (--job-template)",
-    "cpu_limit": "put it into a job template (--job-template)",
-    "volumes": "put them into a job template (job_template_path)",
-    "volume_mounts": "put them into a job template (job_template_path)",
-    "aws_access_key_id": "AWS credentials are read as boto3 reads them: set AWS_ACCESS_KEY_ID, or AWS_PROFILE",
-    "aws_secret_access_key": "AWS credentials are read as boto3 reads them: set AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
-    "aws_session_token": "AWS credentials are read as boto3 reads them: set AWS_SESSION_TOKEN, or AWS_PROFILE",
     "region_name": "the region is read as boto3 reads it: set AWS_REGION, or AWS_PROFILE",
     "botocore_config": "boto3 is configured by its own variables and ~/.aws/config",
     "reg_allow_list": "let the Docker daemon itself decide which registries it pulls from",
     "project": "this agent does not start flow runs on Vertex",
     "service_account": "this agent does not start flow runs on Vertex; for Kubernetes it is --service-account-name",
+    **dict.fromkeys(("disable_job_deletion", "delete_finished_jobs"), _KEPT),
+    **dict.fromkeys(("mem_request", "mem_limit", "cpu_request", "cpu_limit", "volumes", "volume_mounts"), _IN_TEMPLATE),
+    **dict.fromkeys(("aws_access_key_id", "aws_secret_access_key", "aws_session_token"), _AS_BOTO3),
 }
 """What Prefect 1.4.1's agents take and this one does not, as an option or an argument, and what to do instead."""
 
@@ -72,7 +62,6 @@ An option beats its environment variable, which beats ~/.prefect/config.toml; do
 examples:
   prefect-agent start --label dev --import-path ~/flows
   prefect-agent start docker --volume /data:/data:ro --network prefect-server --agent-address http://localhost:8080
-  prefect-agent start ecs --api http://prefect.internal:4200 --label dev --label staging --env REGION=eu-west-1
   PREFECT__CLOUD__API_KEY=arn:aws:secretsmanager:eu-west-1:111122223333:secret:prefect-Ab12Cd \\
     prefect-agent start ecs --execution-role-arn arn:aws:iam::111122223333:role/flows
   prefect-agent start kubernetes --namespace flows --service-account-name flows --job-template job.yaml
@@ -91,21 +80,19 @@ exit codes:
 
 
 class OwnOption(NamedTuple):
-    """An option that is no setting."""
+    """An option that is no setting; `belongs_to` are the words that it may follow."""
 
-    commands: tuple[str, ...]
+    belongs_to: str
     help: str
     is_switch: bool = True
 
 
 OWN_OPTIONS = {
-    "dry_run": OwnOption(
-        ("start", "tick"), "show the launch requests of what is due now, secrets redacted; claim and launch nothing"
-    ),
-    "rbac": OwnOption(("install",), "a service account with a Role of what the agent does, in its namespace alone"),
-    "access_only": OwnOption(("install",), "only the Role, for the Lambda's Kubernetes group (infra/eks-access.yaml)"),
-    "image": OwnOption(("install",), "image of the agent [prefect-agent:latest, made by infra/Dockerfile]", False),
-    "output": OwnOption(("install",), "directory to write files into, instead of printing them", False),
+    "dry_run": OwnOption("start and tick", "show the launch requests of what is due, secrets redacted; launch none"),
+    "rbac": OwnOption("install kubernetes", "a service account with a Role of what the agent does in its namespace"),
+    "access_only": OwnOption("install kubernetes", "only the Role, for the Lambda's group (infra/eks-access.yaml)"),
+    "image": OwnOption("install kubernetes", "image of the agent [prefect-agent:latest, of infra/Dockerfile]", False),
+    "output": OwnOption("install", "directory to write files into, instead of printing them", False),
 }
 
 
@@ -134,27 +121,23 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
         parser.error(f"no such command; there are {', '.join(COMMANDS)}")
     if platform not in ("", *COMMANDS[command]):
         parser.error(f"{command} knows no such word; it may be followed by {', '.join(COMMANDS[command])}")
-    for name in own:
-        if command not in OWN_OPTIONS[name].commands:
-            parser.error(f"--{name.replace('_', '-')} belongs to {' and '.join(OWN_OPTIONS[name].commands)}")
     if problem := _contradiction(command, platform, flags, own):
         parser.error(problem)
     if command == "install" and any(word[:2] == "-n" for word in arguments):
-        parser.error(
-            "-n is the namespace for Prefect's own install and the name elsewhere: write --namespace or --name"
-        )
+        parser.error("-n is the namespace for Prefect's own install, the name elsewhere: write --namespace or --name")
     return CommandLine(command, platform, flags, own)
 
 
 def _contradiction(command: str, platform: str, flags: Collection[str], own: Collection[str]) -> str:
     """What of two things that were typed cannot both be meant; "" when all can."""
-    if command == "install":
-        for name in (name for name in ("rbac", "access_only", "image") if name in own and platform == "aws"):
-            return f"--{name.replace('_', '-')} belongs to install kubernetes: leave it out"
-        both = {"rbac", "access_only"} <= set(own)
-        return "--rbac is for the agent in the cluster, --access-only for the Lambda: give one of them" if both else ""
-    if "work_pools" in flags:
-        return f"{platform}: the type of a work pool is its platform: leave this word out" if platform else ""
+    typed = f"{command} {platform or COMMANDS[command][0]}"
+    for name in own:
+        if not typed.startswith(tuple(OWN_OPTIONS[name].belongs_to.split(" and "))):
+            return f"--{name.replace('_', '-')} belongs to {OWN_OPTIONS[name].belongs_to}: leave it out"
+    if {"rbac", "access_only"} <= set(own):
+        return "--rbac is for the agent in the cluster, --access-only for the Lambda: give one of them"
+    if platform and "work_pools" in flags and command != "install":
+        return f"{platform}: the type of a work pool is its platform: leave this word out"
     return ""
 
 
@@ -165,8 +148,8 @@ def _unknown(words: Sequence[str]) -> str:
         return "there is a word that belongs to no option"
     if refused := REFUSED.get(options[0].lstrip("-").replace("-", "_")):
         return f"{options[0]}: {refused}"
-    known = [flag for setting in SETTINGS for flag in setting.flags]
-    known += [f"--{name.replace('_', '-')}" for name in OWN_OPTIONS]
+    own = (f"--{name.replace('_', '-')}" for name in OWN_OPTIONS)
+    known = [*own, *(flag for setting in SETTINGS for flag in setting.flags)]
     return f"{options[0]} is not an option; {did_you_mean(options[0], known)}"
 
 

@@ -26,7 +26,6 @@ RECOVERY_SECONDS = 60.0  # as the schedule has it in the Lambda
 Wait = Callable[[float], bool]
 """Returns after so many seconds, or as soon as somebody says stop or pokes; answers whether somebody said stop."""
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LOGGER = logging.getLogger(__name__)
 
 
@@ -75,8 +74,7 @@ def _try(agent: Ticking, deadline: datetime, recovers: bool) -> TickReport | Non
         # The next tick starts from what Prefect knows, as it would in a process of its own.
         LOGGER.warning("Tick failed, trying again: %s", error, exc_info=not isinstance(error, AgentError))
         return None
-    is_idle = not report.found and not report.errors
-    level = logging.WARNING if report.errors else logging.DEBUG if is_idle else logging.INFO
+    level = logging.WARNING if report.errors else logging.INFO if report.found else logging.DEBUG
     LOGGER.log(level, "Tick: %s", json.dumps(report.as_dict()))
     return report
 
@@ -113,15 +111,15 @@ def stop_on_signals() -> Iterator[Bell]:
     The second one of either kind ends the process where it stands.
     """
     bell = Bell()
+    kinds = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
 
     def take(number: int, _frame: FrameType | None) -> None:
-        for kind in _STOP_SIGNALS:
+        for kind in kinds:
             signal.signal(kind, signal.SIG_DFL)
         # Written past the log and the stream, which the interrupted code may be in the middle of.
         os.write(2, f"{signal.Signals(number).name}: ending after this tick; once more ends at once\n".encode())
         bell.stop()
 
-    kinds = _STOP_SIGNALS if threading.current_thread() is threading.main_thread() else ()
     before = {kind: signal.signal(kind, take) for kind in kinds}
     try:
         yield bell

@@ -34,8 +34,7 @@ def render_previews(builds: Sequence[Build], settings: Settings) -> str:
     Hidden are the agent's key, what `--env` gave, what stands in the blocks of a work pool's run, the passwords of
     URLs, and whatever has a name that sounds secret.
     """
-    own = settings.plain_api_key or settings.plain_auth_token
-    return json.dumps([_Mask.of(build, own, settings.env_vars).redact(_shown(build)) for build in builds], indent=2)
+    return json.dumps([_mask(build, settings).redact(_shown(build)) for build in builds], indent=2)
 
 
 def _shown(build: Build) -> dict[str, Any]:
@@ -51,15 +50,6 @@ class _Mask:
     texts: Sequence[str]
     variables: Mapping[str, str]
 
-    @classmethod
-    def of(cls, build: Build, own_secret: str | None, variables: Mapping[str, str]) -> _Mask:
-        references = build.run.job.references if build.run.job else {}
-        blocks = [data for name, data in references.items() if name.startswith((BLOCKS, BLOCK_ID))]
-        texts = {text for text in _texts(blocks) if len(text) >= _SHORTEST_SECRET} | (
-            {own_secret} if own_secret else set()
-        )
-        return cls(sorted(texts, key=len, reverse=True), variables)
-
     def redact(self, value: Any, name: str = "") -> Any:
         """A copy of `value` that JSON can say; `name` is that of the field or variable that it stands in."""
         if is_dataclass(value):
@@ -74,7 +64,9 @@ class _Mask:
         if value is None or isinstance(value, bool | int | float):
             return value
         text = str(value)
-        return REDACTED if _sounds_secret(name, text) or self.variables.get(name) == text else self.hide(text)
+        says_nothing = name in _HARMLESS_FIELDS or text.lower() in ("", "true", "false")
+        is_secret = _SECRET_NAME.search(name) and not says_nothing
+        return REDACTED if is_secret or self.variables.get(name) == text else self.hide(text)
 
     def hide(self, text: str) -> str:
         """The text without these texts and without the passwords of URLs."""
@@ -83,9 +75,12 @@ class _Mask:
         return _URL_WITH_PASSWORD.sub(rf"\1:{REDACTED}@", text)
 
 
-def _sounds_secret(name: str, text: str) -> bool:
-    is_harmless = name in _HARMLESS_FIELDS or text.lower() in ("", "true", "false")
-    return bool(_SECRET_NAME.search(name)) and not is_harmless
+def _mask(build: Build, settings: Settings) -> _Mask:
+    references = build.run.job.references if build.run.job else {}
+    blocks = [data for name, data in references.items() if name.startswith((BLOCKS, BLOCK_ID))]
+    texts = {text for text in _texts(blocks) if len(text) >= _SHORTEST_SECRET}
+    own = _texts([settings.plain_api_key or settings.plain_auth_token])
+    return _Mask(sorted(texts.union(own), key=len, reverse=True), settings.env_vars)
 
 
 def _texts(value: Any) -> Iterator[str]:

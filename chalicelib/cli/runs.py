@@ -9,7 +9,6 @@ from chalicelib.bootstrap import build_agent, build_credential, build_prefect1, 
 from chalicelib.clock import SystemClock
 from chalicelib.credentials import Credential
 from chalicelib.errors import LaunchError, PrefectRejected, shorten
-from chalicelib.flow_runs import Document
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.work_pools import KINDS
 from chalicelib.prefect_api.prefect1_recent import launch_text, recent_claims
@@ -63,18 +62,15 @@ def _of_work_pools(settings: Settings, credential: Credential) -> Iterator[Recen
     pools = client.filter("work_pools", {"work_pools": {"name": {"any_": list(settings.work_pools)}}})
     kinds = {pool["name"]: KINDS.get(pool["type"], "") for pool in pools}
     if missing := [name for name in settings.work_pools if name not in kinds]:
-        raise PrefectRejected(f"Work pool {', '.join(missing)}: not there: correct --work-pool")
+        raise PrefectRejected(f"Work pool {', '.join(missing)}: not there: create it, or correct --work-pool")
     ended = {"state": {"type": {"any_": FINAL}}, "end_time": {"after_": (now - RECENT).isoformat()}}
     rows = [*client.filter_all("flow_runs", open_runs(kinds)), *client.filter_all("flow_runs", in_pools(kinds, ended))]
-    for row in (row for row in rows if row["infrastructure_pid"] or _is_own(row["state"], settings.name)):
-        since, pid = read_time(row["state"]["timestamp"]) or now, row["infrastructure_pid"]
-        text = f"{kinds[row['work_pool_name']]} {pid}" if pid else ""
-        yield (since, row["id"], row["name"], row["state_name"], text)
-
-
-def _is_own(state: Document, agent_name: str) -> bool:
-    """Whether a run without a launch is a claim of this agent's, or failed by a fault of the agent's own."""
-    return is_own_claim(state, agent_name) or read_notes(state).get("agent") == agent_name
+    for row in rows:
+        state, pid = row["state"], row["infrastructure_pid"]
+        # Without a launch it is a claim of this agent's, failed by a fault of the agent's own, or somebody else's.
+        if pid or is_own_claim(state, settings.name) or read_notes(state).get("agent") == settings.name:
+            text = f"{kinds[row['work_pool_name']]} {pid}" if pid else ""
+            yield (read_time(state["timestamp"]) or now, row["id"], row["name"], row["state_name"], text)
 
 
 def _words(seen: Sighting | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from functools import partialmethod
+from pathlib import Path
 from typing import Any
 
 from chalicelib.errors import SettingsError
@@ -13,6 +14,9 @@ CONNECT_TIMEOUT_SECONDS = 3
 READ_TIMEOUT_SECONDS = 10
 MAX_CONNECTIONS = 25
 """As many as there are launches under way at once."""
+
+DATA = Path(__file__).parents[1] / "aws_data"
+"""Only the zip has it: the endpoints of the services that are used, which botocore takes instead of its own of all."""
 
 
 class AwsClients:
@@ -37,7 +41,10 @@ class AwsClients:
         from botocore.config import Config
         from botocore.session import get_session
 
-        self._session = self._session or get_session()
+        if self._session is None:
+            self._session = get_session()
+            if DATA.exists():
+                self._session.set_config_variable("data_path", str(DATA))
         # AWS_REGION is what Lambda and ECS set; botocore itself reads AWS_DEFAULT_REGION and the profile.
         region = os.environ.get("AWS_REGION") or self._session.get_config_variable("region")
         problems = [] if region else ["AWS_REGION is not set: say which AWS region to work in"]

@@ -7,18 +7,22 @@ import json
 import re
 import subprocess
 import sys
+from functools import partialmethod
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
+from botocore.session import Session, get_session
 
+from chalicelib.launchers.aws import DATA, AwsClients
 from deploy.account import DeployError
-from deploy.package import build_package, copy_app
+from deploy.package import SERVICES, build_package, copy_app
 from tests.deploy.account import ROOT
 from tests.deploy.conftest import MakeClone
 from tests.deploy.lambda_runtime import runtime_directory
 
-KUBERNETES_BYTES, ECS_BYTES = 7_400_000, 4_600_000
+KUBERNETES_BYTES, ECS_BYTES, ENDPOINTS_BYTES = 7_400_000, 4_600_000, 50_000
 
 
 def build(directory: Path, architecture: str = "arm64", with_kubernetes: bool = False) -> Path:
@@ -58,6 +62,30 @@ def test_nothing_ships_that_no_function_imports(whole: Path) -> None:
     strangers = ("boto", "pytest", "moto", "mypy", "ruff", "pip", "chalicelib/cli", "deploy", "tests", "bin/")
     assert [name for name in names if name.startswith(strangers)] == []
     assert {name.split("/")[0] for name in names if name.startswith("chalice/")} == {"chalice"}
+
+
+def test_the_endpoints_that_ship_are_few_and_lead_where_those_of_botocore_lead(whole: Path, tmp_path: Path) -> None:
+    with ZipFile(whole) as archive:
+        shipped = Path(archive.extract(f"{DATA.relative_to(ROOT)}/endpoints.json", tmp_path))
+    assert shipped.stat().st_size < ENDPOINTS_BYTES
+    known, short = get_session(), get_session()
+    short.set_config_variable("data_path", str(shipped.parent))
+    for partition in json.loads(shipped.read_text())["partitions"]:
+        for region in (*list(partition["regions"])[:2], "eu-yet-unknown-1"):
+            for service in SERVICES:
+                assert way_to(short, service, region) == way_to(known, service, region)
+
+
+def way_to(session: Session, service: str, region: str) -> tuple[str, ...]:
+    """Where a client of this service sends its requests, and what it signs them for."""
+    client: Any = session.create_client(service, region, aws_access_key_id="x", aws_secret_access_key="y")
+    signer = client._request_signer
+    return client.meta.endpoint_url, signer._signature_version, signer._signing_name, signer._region_name
+
+
+def test_each_service_that_the_agent_has_a_client_of_is_among_the_endpoints() -> None:
+    own = {name.removesuffix("_once") for name, value in vars(AwsClients).items() if isinstance(value, partialmethod)}
+    assert own < set(SERVICES)
 
 
 @pytest.mark.parametrize(("architecture", "machine"), [("arm64", "aarch64"), ("x86_64", "x86_64")])

@@ -106,10 +106,10 @@ def test_a_woken_tick_with_nothing_due_is_one_request_and_builds_no_aws_client(
 
 def test_a_scheduled_tick_with_nothing_due_is_two_requests(lambdas: Lambdas, prefect: Prefect1Server) -> None:
     lambdas.tick()
-    assert requests_to(prefect) == ["tenant", "register_agent", "flow_run", "get_runs_in_queue"]
+    assert requests_to(prefect) == ["tenant", "register_agent", "get_runs_in_queue", "flow_run"]
     prefect.forget_requests()
     lambdas.tick()
-    assert requests_to(prefect) == ["flow_run", "get_runs_in_queue"]
+    assert requests_to(prefect) == ["get_runs_in_queue", "flow_run"]
 
 
 def test_25_due_runs_cost_four_requests_and_one_registration_for_each_distinct_definition(

@@ -147,7 +147,7 @@ def test_250_living_tasks_cost_one_reading_of_prefect_and_three_questions_to_ecs
     world.ecs.forget_calls()
     world.prefect.forget_requests()
     report = agent.tick(world.clock.now() + timedelta(seconds=10), recovers=True)
-    assert [request.field_names[-1] for request in world.prefect.requests] == ["flow_run", "get_runs_in_queue"]
+    assert [request.field_names[-1] for request in world.prefect.requests] == ["get_runs_in_queue", "flow_run"]
     assert [call.action for call in world.ecs.calls] == ["DescribeTasks"] * 3
     assert (report.errors, report.stops) == ([], {})
     assert {state_of(world, run_id) for run_id in run_ids} == {"Running"}

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -50,7 +51,7 @@ class World:
 
     @contextmanager
     def served(self) -> Iterator[Ticking]:
-        with serve_address(self, settings_for(self.url), self.url, self.clock, self.bell.poke) as ticking:
+        with serve_address(self, settings_for(self.url), self.clock, self.bell.poke) as ticking:
             yield ticking
 
     def health(self) -> tuple[int, str]:
@@ -117,6 +118,28 @@ def test_a_fault_of_the_agents_own_is_red_until_something_is_launched_or_for_a_q
         world.clock.turn(15 * 60)
         world.tick_once(ticking)
         assert world.health()[0] == 200
+
+
+@pytest.mark.parametrize("code", [200, 503])
+def test_head_is_answered_as_get_is_without_a_body(world: World, code: int) -> None:
+    with world.served():
+        world.clock.turn(0 if code == 200 else LIMIT_SECONDS + 1)
+        got = requests.get(f"{world.url}/api/health", timeout=5)
+        with socket.create_connection(("127.0.0.1", urlsplit(world.url).port), timeout=5) as connection:
+            connection.sendall(b"HEAD /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+    assert (got.status_code, int(head.split()[1])) == (code, code)
+    assert f"Content-Length: {len(got.content)}".encode() in head
+    assert body == b""
+
+
+def test_head_does_not_poke(world: World) -> None:
+    pokes: list[bool] = []
+    with serve_address(world, settings_for(world.url), world.clock, lambda: pokes.append(True)):
+        assert requests.head(f"{world.url}/api/poke", timeout=5).status_code == 404
+        assert pokes == []
+        assert requests.get(f"{world.url}/api/poke", timeout=5).status_code == 202
+    assert pokes == [True]
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])

@@ -239,6 +239,27 @@ def test_a_run_that_somebody_else_claimed_is_skipped_and_not_asked_for_again(wor
     assert (report["found"], report["claimed"]) == (2, 1)
 
 
+def test_a_run_that_is_put_off_instead_of_claimed_is_not_claimed_again_in_the_same_tick(world: World) -> None:
+    world.add("full")
+    world.api.foreign.add("full")
+
+    def put_off(_number: int) -> None:
+        world.api.runs = [replace(run, version=run.version + 1) for run in world.api.runs]
+
+    world.api.on_poll = put_off
+    assert world.tick()["found"] == 1
+
+
+def test_a_run_that_was_put_off_for_an_hour_while_it_was_read_is_not_waited_for(world: World) -> None:
+    begun, hour = world.clock.now(), timedelta(hours=1)
+    world.add("later")
+    read = world.api.record_and_poll
+    put_off = lambda *asked: [replace(run, start_time=run.start_time + hour) for run in read(*asked)]  # noqa: E731
+    world.api.record_and_poll = put_off  # type: ignore[method-assign]
+    assert world.tick()["claimed"] == 0
+    assert world.clock.now() == begun
+
+
 def test_a_run_that_is_due_within_the_tick_is_launched_at_its_start_time_and_not_before(world: World) -> None:
     world.add("soon", in_seconds=5)
     due = world.clock.now() + timedelta(seconds=5)
@@ -468,6 +489,45 @@ def test_a_tick_between_two_scheduled_ones_recovers_nothing(world: World) -> Non
     world.orphan("lost", age_seconds=100)
     world.tick()
     assert world.platform.launched == {}
+
+
+def test_orphans_that_are_slow_to_build_are_launched_over_the_ticks_and_hold_up_what_is_due_for_one_tick(
+    world: World,
+) -> None:
+    for number in range(40):
+        world.orphan(f"slow{number}", 120)
+        world.platform.slow_builds[f"slow{number}"] = 1.0
+    world.add("due")
+    ticks = 0
+    while world.api.orphans:
+        begun, ticks = world.clock.now(), ticks + 1
+        world.recover()
+        assert (world.clock.now() - begun).total_seconds() < 15
+        assert "due" in world.api.claims
+        world.api.orphans = [claim for claim in world.api.orphans if claim.key not in world.platform.launched]
+    assert ticks < 10
+
+
+def test_an_orphan_whose_building_hangs_is_not_the_first_each_time(world: World) -> None:
+    for number in range(5):
+        world.orphan(f"hangs{number}", 120)
+        world.platform.slow_builds[f"hangs{number}"] = 20.0
+        world.platform.launch_troubles[f"hangs{number}"] = LaunchUnknown("no answer")
+    world.orphan("fine", 60)
+    for _ in range(200):
+        world.recover()
+        if "fine-1" in world.platform.launched:
+            break
+    assert "fine-1" in world.platform.launched
+
+
+def test_of_orphans_that_a_fault_of_the_agents_own_hits_one_fails_and_the_others_stay_claimed(world: World) -> None:
+    for name in ("one", "another", "third"):
+        world.orphan(name, 120)
+        world.platform.slow_builds[name] = 3.0
+        world.platform.build_troubles[name] = LaunchForbidden("not allowed")
+    report = world.recover()
+    assert (report["recovered"], report["impossible"]) == (1, 1)
 
 
 def test_an_orphan_that_the_platform_may_have_forgotten_is_never_launched_with_its_key(world: World) -> None:

@@ -203,6 +203,40 @@ def test_a_bad_environment_is_one_line_that_says_what_to_do(environment: dict[st
     assert expected in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("typed", "environment", "expected"),
+    [
+        ("start ecs --task-definition missing.yaml", {}, "--task-definition: the template missing.yaml cannot be used"),
+        ("tick ecs --run-task-kwargs missing.yaml", {}, "--run-task-kwargs: the template missing.yaml cannot be used"),
+        ("doctor kubernetes --job-template docs", {}, "--job-template: the template docs cannot be used"),
+        (
+            "runs ecs",
+            {"AGENT_TASK_DEFINITION": "LICENSE"},
+            "AGENT_TASK_DEFINITION: the template LICENSE cannot be used",
+        ),
+    ],
+)
+def test_a_template_that_cannot_be_used_is_told_by_the_option_or_variable_that_names_it_and_what_to_do(
+    typed: str, environment: dict[str, str], expected: str
+) -> None:
+    done = prefect_agent(*typed.split(), **environment)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(f"prefect-agent: {expected}: ")
+    assert done.stderr.endswith(": correct the path or the file, or leave it out\n")
+
+
+def test_each_of_two_missing_templates_is_a_line() -> None:
+    done = prefect_agent("start", "ecs", "--task-definition", "a.yaml", "--run-task-kwargs", "b.yaml")
+    assert [line.split(": ")[1] for line in done.stderr.splitlines()] == ["--task-definition", "--run-task-kwargs"]
+
+
+def test_a_template_of_another_platform_that_the_environment_names_is_not_looked_at() -> None:
+    done = prefect_agent("health", "--api", "http://127.0.0.1:1", AGENT_TASK_DEFINITION="missing.yaml")
+    assert (done.returncode, done.stderr) == (1, "")
+    local = prefect_agent("tick", "--api", "http://127.0.0.1:1", AGENT_TASK_DEFINITION="missing.yaml")
+    assert (local.returncode, "missing.yaml" in local.stderr) == (1, False)
+
+
 def test_what_prefects_agents_take_and_this_one_does_not_is_no_option_of_ours() -> None:
     options = {flag.lstrip("-").replace("-", "_") for setting in SETTINGS for flag in setting.flags}
     assert not options & set(REFUSED)

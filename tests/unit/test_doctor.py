@@ -61,13 +61,28 @@ class Terminal(StringIO):
         return True
 
 
-def test_there_are_colours_on_a_terminal_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_there_are_colours_on_a_terminal_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
     tell([wrong("a")], None)
     assert "\x1b" not in capsys.readouterr().out
     terminal = Terminal()
     with redirect_stdout(terminal):
         tell([wrong("a")], None)
     assert terminal.getvalue() == f"\x1b[{COLOURS['wrong']}mwrong      \x1b[0m  a\n"
+
+
+@pytest.mark.parametrize(("value", "is_coloured"), [("1", False), ("0", False), ("", True)])
+def test_there_are_no_colours_where_no_color_is_set(
+    monkeypatch: pytest.MonkeyPatch, value: str, is_coloured: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", value)
+    terminal = Terminal()
+    with redirect_stdout(terminal):
+        tell([wrong("a")], None)
+    assert ("\x1b" in terminal.getvalue()) is is_coloured
+    assert is_coloured or terminal.getvalue() == "wrong        a\n"
 
 
 def test_a_finding_is_one_line_without_the_secret(capsys: pytest.CaptureFixture[str]) -> None:
