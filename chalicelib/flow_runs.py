@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -121,4 +122,4 @@ def launch_key(run: FlowRun) -> str:
 def claimed_version(key: str, run_id: str) -> int:
     """The version that a run had when it was claimed with this key; a key of somebody else's counts as the latest."""
     number = key.removeprefix(f"{run_id}-").split("-")[0]
-    return int(number) if number.isdigit() else 1 << 31
+    return int(number) if re.fullmatch("[0-9]{1,9}", number) else 1 << 31

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from chalicelib.errors import AgentError, LaunchError, shorten
+from chalicelib.errors import AgentError, LaunchError, PrefectError, shorten
 from chalicelib.flow_runs import Place
 from chalicelib.outcomes import TickReport
 from chalicelib.ports import Clock, Launcher, PrefectAPI
@@ -77,11 +77,8 @@ class Sweep:
         report.errors += sorted({f"The sweep is not complete: {trouble}" for trouble in troubles.values()})
         pairs = self._sight([launch for launch in launched if launch.text not in troubles], seen, report)
         stops = [sighting for _, sighting in pairs if sighting and sighting.stop]
-        stops += [
-            vanished(launch, self.launcher.place)
-            for launch, sighting in pairs
-            if not sighting and self._is_over(launch)
-        ]
+        gone = [launch for launch, sighting in pairs if not sighting and self._is_over(launch)]
+        stops += [vanished(launch, self.launcher.place) for launch in gone]
         alive = [sighting for launch, sighting in pairs if sighting and self._is_unheard(launch, sighting)]
         self._stop_cancelled(pairs, report)
         report.add_stops(self.heed(stops, alive))
@@ -121,13 +118,21 @@ class Sweep:
         return sighting.stop is None and (is_silent or not launch.text)
 
     def _stop_cancelled(self, pairs: Iterable[tuple[Launched, Sighting | None]], report: TickReport) -> None:
-        for launch, sighting in pairs:
-            if sighting is None or sighting.stop or launch.phase not in (Phase.CANCELLING, Phase.CANCELLED):
-                continue
-            if sighting.key is None or _is_of_a_later_claim(launch, sighting):
-                continue
-            if not sighting.is_running or self._age_seconds(launch) > self.manners.cancel_grace_seconds:
+        ended = [(launch, sighting) for launch, sighting in pairs if sighting and self._is_to_end(launch, sighting)]
+        try:
+            # Whoever has restarted such a run since it was read needs what was seen: launched anew, or adopted.
+            cancelled = set(self.prefect.find_own(self.launcher.place).launched if ended else ())
+        except PrefectError as error:
+            report.errors.append(f"What was cancelled is not stopped: {error}")
+            return
+        for launch, sighting in ended:
+            if launch in cancelled:
                 self._stop(sighting, "The flow run was cancelled", report)
+
+    def _is_to_end(self, launch: Launched, sighting: Sighting) -> bool:
+        if sighting.stop or sighting.key is None or launch.phase not in (Phase.CANCELLING, Phase.CANCELLED):
+            return False
+        return not sighting.is_running or self._age_seconds(launch) > self.manners.cancel_grace_seconds
 
     def _look_for_strays(self, _: Sequence[Launched], report: TickReport) -> None:
         if self.manners.strays == "ignore" or self.clock.now().minute >= STRAYS_MINUTES:
@@ -150,11 +155,6 @@ class Sweep:
 
     def _age_seconds(self, launch: Launched) -> float:
         return (self.clock.now() - launch.since).total_seconds()
-
-
-def _is_of_a_later_claim(launch: Launched, sighting: Sighting) -> bool:
-    """Whether a cancelled run has been launched once more since it was read, as far as its text tells that."""
-    return launch.phase is Phase.CANCELLED and not launch.key and launch.text not in ("", sighting.text)
 
 
 def _warn(text: str, sighting: Sighting) -> None:

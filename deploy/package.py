@@ -99,7 +99,7 @@ def _prune(directory: Path) -> None:
 
 
 def _add_endpoints(directory: Path) -> None:
-    """Where the services are. What botocore has of all 300 of them would take 8 MB of each function's memory."""
+    """Where the services are. What botocore has of all 300 of them would take 6 MB of each function's memory."""
     endpoints = create_loader().load_data("endpoints")
     for partition in endpoints["partitions"]:
         services = partition["services"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from string import Template
@@ -26,7 +25,10 @@ def read_config_file(environment: Mapping[str, str], given: Collection[str] = ()
     named = environment.get(PATH_VARIABLE, "").strip()
     path = Path(Template(named or DEFAULT_PATH).safe_substitute(environment)).expanduser()
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        import tomllib  # a start without such a file need not wait for it
+
+        document = tomllib.loads(text)
     except FileNotFoundError:
         if named:
             raise SettingsError([f"{PATH_VARIABLE}: there is no file {path}; correct the path or unset it"]) from None

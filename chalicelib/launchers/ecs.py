@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence, Set
 from datetime import datetime
 from typing import Protocol
@@ -85,7 +86,7 @@ class EcsLauncher(EcsTasks):
         try:
             return insist(lambda: self._run_task(request, key, start_until), self._pace, self._clock, mends)
         except LaunchRejected as refusal:
-            if any(name in str(refusal) for name in self._settings.own_names()):
+            if any(_has_name(str(refusal), name) for name in self._settings.own_names()):
                 # What the agent itself puts into every request would fail every run.
                 raise LaunchForbidden(str(refusal)) from refusal
             raise
@@ -116,6 +117,11 @@ class EcsLauncher(EcsTasks):
             if not error.response.get("resourceIds"):
                 raise
             return {"tasks": [{"taskArn": arn} for arn in error.response["resourceIds"]]}
+
+
+def _has_name(text: str, name: str) -> bool:
+    """Whether a text names just this role, subnet or security group, and not one that is called alike."""
+    return bool(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w+=@/…-]|[.,]\w)", text))
 
 
 def read_answer(answer: Document, subject: str) -> Sequence[Document]:

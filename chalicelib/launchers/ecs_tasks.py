@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from chalicelib.builders.ecs_defaults import EcsSettings
 from chalicelib.builders.ecs_launch import AGENT_TAG, STARTED_BY, tag_text
 from chalicelib.builders.work_pool_container import RUN_LABEL
-from chalicelib.errors import LaunchError, LaunchForbidden, LaunchUnknown
+from chalicelib.errors import LaunchError, LaunchForbidden, LaunchUnknown, shorten
 from chalicelib.flow_runs import Document, Place
 from chalicelib.launchers.aws import AwsClients
 from chalicelib.launchers.aws_answers import answers
@@ -23,6 +24,9 @@ LAUNCH_KEY_TAG = "prefect-agent:launch-key"
 
 DESCRIBE_LIMIT = 100
 """How many tasks one DescribeTasks takes: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html"""
+
+_TASK_ARN = re.compile(r"arn:.+:task/([^/]+/)?([0-9a-f]{32}|[0-9a-f-]{36})")
+"""For any other ECS refuses the whole request: `taskId length should be one of [32,36]`."""
 
 
 class EcsTasks:
@@ -82,14 +86,18 @@ class EcsTasks:
     def look_at(self, texts: Sequence[str]) -> list[Sighting]:
         """What ECS says of these tasks, a request for each 100 of a cluster; nothing of those that are no flow runs'.
 
-        Those of a cluster that cannot be asked have that for their trouble; raises LaunchError when none can.
+        What is called like no task has that for its trouble, and those of a cluster that cannot be asked have theirs;
+        raises LaunchError when none can.
         """
         by_place: dict[tuple[str, str], dict[str, str]] = {}
+        seen: list[Sighting] = []
         for text in texts:
             cluster, arn = self._read(text)
-            # A request with the ARN of another account or region would be refused as a whole.
-            by_place.setdefault((cluster, arn.rpartition("/")[0]), {})[arn] = text
-        seen: list[Sighting] = []
+            if _TASK_ARN.fullmatch(arn):
+                # A request with the ARN of another account or region would be refused as a whole.
+                by_place.setdefault((cluster, arn.rpartition("/")[0]), {})[arn] = text
+            else:
+                seen.append(Sighting("", None, text, trouble=f"{shorten(text)} has no ARN of a task"))
         troubles: list[LaunchError] = []
         for (cluster, _), wanted in by_place.items():
             try:
@@ -103,7 +111,8 @@ class EcsTasks:
 
     def _look_in(self, cluster: str, texts: Mapping[str, str]) -> list[Sighting]:
         """What ECS says of the tasks of a cluster, by ARN, with the texts that were asked about."""
-        tasks = [task for task in self._describe(cluster, list(texts)) if _run_id(task)]
+        # An ARN of the old form may be answered with the new one, of which nobody spoke.
+        tasks = [task for task in self._describe(cluster, list(texts)) if _run_id(task) and task["taskArn"] in texts]
         self._learn([cluster] if tasks and self._settings.names_clusters else ())
         return [read_task(task, texts[task["taskArn"]]) for task in tasks]
 

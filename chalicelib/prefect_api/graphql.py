@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -19,6 +20,9 @@ LOGGER = logging.getLogger(__name__)
 READ_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS_PER_FIELD = 0.5
 """A GraphQL server carries out aliased mutations one after the other, so a batch may take as long as its parts."""
+
+REQUEST_BYTES = 2_000_000
+"""How big a request may be, twice that for what concerns one run: a server refuses all of one over 5 MB."""
 
 TRANSIENT_TEXTS = (
     "Unable to complete operation",  # the gateway, when the database or Hasura is away
@@ -67,8 +71,9 @@ class GraphQLClient:
         """The reply of each field. Fields that failed for a transient reason are sent again, the others are not.
 
         Nothing is sent after `send_until`: a state that is written rests on a reading that must not be old. Where the
-        server is slow they travel in several requests at once, but for those whose aliases are the same up to `_`. One
-        of these requests may be lost: its fields then have a transient problem, and may have been carried out.
+        server is slow, or they are big, they travel in several requests at once; those whose aliases are the same up to
+        `_` stay together unless they alone are too big. One of these requests may be lost: its fields then have a
+        transient problem, and may have been carried out.
 
         Raises PrefectUnreachable when no answer came at all (any of the fields may have been carried out then),
         PrefectUnauthorized, and PrefectRejected when the server does not understand a request; another one that was
@@ -76,7 +81,8 @@ class GraphQLClient:
         """
         if not fields:
             return {}
-        portions, begun = self.portions.divide(fields), self.transport.clock.now()
+        portions = [part for portion in self.portions.divide(fields) for part in _divide_by_size(portion)]
+        begun = self.transport.clock.now()
         # A server that takes one request after the other needs for each as long as for all.
         patience = self._patience(fields, send_until)
         if len(portions) == 1:
@@ -131,6 +137,18 @@ class GraphQLClient:
         errors = answer.get("errors") or []
         _raise_for_all(errors, status)
         return _by_alias(fields, answer.get("data") or {}, errors)
+
+
+def _divide_by_size(fields: Sequence[RootField]) -> list[list[RootField]]:
+    parts: list[list[RootField]] = [[]]
+    run, room = "", REQUEST_BYTES
+    for root_field in fields:
+        size, before, run = len(json.dumps(root_field.variables)), run, root_field.alias.partition("_")[0]
+        if parts[-1] and size > room + (REQUEST_BYTES if run == before else 0):
+            parts, room = [*parts, []], REQUEST_BYTES
+        parts[-1].append(root_field)
+        room -= size
+    return parts
 
 
 def _raise_for_all(errors: Sequence[Mapping[str, Any]], status: int) -> None:

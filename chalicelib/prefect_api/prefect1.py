@@ -23,7 +23,7 @@ from chalicelib.prefect_api import prefect1_launches as launches
 from chalicelib.prefect_api.documents import RootField
 from chalicelib.prefect_api.graphql import FieldReply
 from chalicelib.prefect_api.prefect1_records import needs_reading
-from chalicelib.prefect_api.prefect1_rows import context_of, read_runs, read_time
+from chalicelib.prefect_api.prefect1_rows import context_of, read_each, read_runs, read_time
 from chalicelib.prefect_api.prefect1_session import CORE_VERSION, Prefect1Session, required
 from chalicelib.prefect_api.prefect1_stops import stop_fields
 from chalicelib.sightings import Consequence, Launched, Own, Sighting, Standing, consequence_of
@@ -114,12 +114,12 @@ class Prefect1API(Prefect1Session):
         send_until, asked = self.latest_write(), launches.possible_ids(sighting.run_id for sighting in stops)
         rows = {row["id"]: row for row in self.ask(launches.standings(asked))} if asked else {}
         writes = [launches.refresh_heartbeat(f"h{i}", each.run_id) for i, each in enumerate(alive)]
+        standings = dict(read_each(rows.values(), lambda row: (row["id"], launches.read_standing(row))))
         consequences = []
         for i, sighting in enumerate(stops):
-            row = rows.get(sighting.run_id)
-            standing = launches.read_standing(row) if row else Standing(None)
+            standing = standings.get(sighting.run_id, Standing(None))
             consequences.append(consequence_of(sighting, standing))
-            if row:
+            if row := rows.get(sighting.run_id):
                 given = (f"r{i}", self.identity.name, sighting, consequences[-1], row, standing, self.clock.now())
                 writes += stop_fields(*given)
         for begin in range(0, len(writes), WRITES_LIMIT):

@@ -5,8 +5,10 @@ Two type families live in one schema: table queries take `uuid` and `timestamptz
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate, groupby
 from typing import Any
 
 from chalicelib.flow_runs import Document
@@ -20,6 +22,12 @@ QUEUE_LIMIT = 25
 
 LIKELY_LIMIT = 30
 """A few more rows than the queue has: what runs already and is due for a retry is named last there."""
+
+STATES_LIMIT = 50
+"""States of task runs in one root field: its states are carried out at once, root fields one after the other."""
+
+STATES_BYTES = 1_000_000
+"""How much of them one root field takes, but for the last: one state has 1 MB at most, and a request 5 MB."""
 
 RETRYABLE_STATES = ["Scheduled", "Retrying", "Resume", "Paused", "Queued"]
 
@@ -148,33 +156,29 @@ def latest_agent_fault(tenant_id: str, name: str, since: datetime) -> RootField:
 
 def set_flow_run_state(alias: str, run_id: str, state: Document) -> RootField:
     """Put a flow run into a state; the server's only guard is a 30 s lock on Submitted."""
-    return _set_state(alias, "flow_run", run_id, state)
+    text = f"""set_flow_run_states(input: {{states: [{{flow_run_id: ${alias}_id, state: ${alias}_state}}]}}) {{
+      states {{ id status message }}
+    }}"""
+    return RootField(alias, text, {f"{alias}_id": ("UUID!", run_id), f"{alias}_state": ("JSON!", state)})
 
 
-def set_task_run_state(alias: str, task_run_id: str, state: Document) -> RootField:
-    """Put a task run into a state."""
-    return _set_state(alias, "task_run", task_run_id, state)
+def set_task_run_states(alias: str, states: Sequence[tuple[str, Document]]) -> list[RootField]:
+    """Put task runs, by their ids, into states. The first has a field and so a reply of its own, `{alias}_0`."""
+    sizes = [max(len(json.dumps(state)), STATES_BYTES // STATES_LIMIT) for _, state in states]
+    ends = accumulate([STATES_BYTES, *sizes[1:]])
+    parts = groupby(zip(states, ends, strict=False), lambda pair: (pair[1] - 1) // STATES_BYTES)
+    return [_set_task_run_states(f"{alias}_{i}", [pair for pair, _ in part]) for i, (_, part) in enumerate(parts)]
 
 
 def write_log(alias: str, run_id: str, name: str, level: str, message: str, info: Mapping[str, Any]) -> RootField:
     """One line in a flow run's log; a field for each run, because one unknown run loses all lines of its field."""
-    line = {
-        "flow_run_id": run_id,
-        "name": name,
-        "level": level,
-        "message": message.replace("\x00", ""),
-        "info": dict(info),
-    }
-    variable = f"{alias}_line"
-    return RootField(
-        alias,
-        f"write_run_logs(input: {{logs: [${variable}]}}) {{ success }}",
-        {variable: ("write_run_log_input!", line)},
-    )
+    text = message.replace("\x00", "")
+    line = {"flow_run_id": run_id, "name": name, "level": level, "message": text, "info": dict(info)}
+    given = {f"{alias}_line": ("write_run_log_input!", line)}
+    return RootField(alias, f"write_run_logs(input: {{logs: [${alias}_line]}}) {{ success }}", given)
 
 
-def _set_state(alias: str, what: str, row_id: str, state: Document) -> RootField:
-    text = f"""set_{what}_states(input: {{states: [{{{what}_id: ${alias}_id, state: ${alias}_state}}]}}) {{
-      states {{ id status message }}
-    }}"""
-    return RootField(alias, text, {f"{alias}_id": ("UUID!", row_id), f"{alias}_state": ("JSON!", state)})
+def _set_task_run_states(alias: str, states: Sequence[tuple[str, Document]]) -> RootField:
+    text = f"set_task_run_states(input: ${alias}_states) {{ states {{ id status message }} }}"
+    given = {"states": [{"task_run_id": task_run_id, "state": state} for task_run_id, state in states]}
+    return RootField(alias, text, {f"{alias}_states": ("set_task_run_states_input!", given)})

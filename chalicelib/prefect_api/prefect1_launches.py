@@ -15,7 +15,7 @@ from chalicelib.flow_runs import Document, claimed_version
 from chalicelib.prefect_api.documents import RootField
 from chalicelib.prefect_api.prefect1_fields import RETRYABLE_STATES, RUN_COLUMNS
 from chalicelib.prefect_api.prefect1_records import SIGN_OF_LAUNCH
-from chalicelib.prefect_api.prefect1_rows import context_of, has_key, key_of, read_orphans, read_time
+from chalicelib.prefect_api.prefect1_rows import context_of, has_key, key_of, member, read_each, read_orphans, read_time
 from chalicelib.sightings import RESUBMIT_VARIABLE, Launched, Own, Phase, Resubmit, Standing
 
 PAGE_LIMIT = 500
@@ -122,22 +122,16 @@ def refresh_heartbeat(alias: str, run_id: str) -> RootField:
 def read_own(rows: Mapping[str, Sequence[Document]], tenant_id: str, now: datetime) -> Own:
     """The answers to `own_launches`."""
     orphans = read_orphans(rows["claims"], rows["retries"], tenant_id, now)
-    waiting = [(row, row, row["id"]) for row in rows["claims"]]
-    waiting += [(row, row["flow_run"], row["flow_run"]["id"]) for row in rows["retries"]]
-    launched = {
-        (run_id, key_of(claim)): _read_waiting(claim, run, run_id, now)
-        for claim, run, run_id in waiting
-        if has_key(run["logs"], key_of(claim))
-    }
-    begun = [launch for row in rows["begun"] if (launch := _read_begun(row, now))]
-    return Own(tuple(orphans), (*launched.values(), *begun))
+    waiting = read_each([*rows["claims"], *rows["retries"]], lambda row: _read_waiting(row, now))
+    launched = {(launch.run_id, launch.key): launch for launch in waiting}
+    return Own(tuple(orphans), (*launched.values(), *read_each(rows["begun"], lambda row: _read_begun(row, now))))
 
 
 def read_standing(row: Document) -> Standing:
     """How a run stands, out of a row with STANDING_COLUMNS."""
     claimed, phase = _claimed(row), PHASES.get(row["state"])
     context = _standing_context(row, claimed)
-    env = (row["run_config"] or {}).get("env") or {}
+    env = member(row["run_config"], "env")
     return Standing(
         phase=Phase.WAITING if claimed and phase is Phase.RUNNING and not _runs_tasks(row) else phase,
         key=_standing_key(row, context),
@@ -156,9 +150,13 @@ def _sign() -> dict[str, tuple[str, Any]]:
     return {"sign": ("String", f"{SIGN_OF_LAUNCH}%")}
 
 
-def _read_waiting(claim: Document, run: Document, run_id: str, now: datetime) -> Launched:
+def _read_waiting(claim: Document, now: datetime) -> Launched | None:
+    """The launch of a claim on a flow run or on a task run of it; None while there is no sign of it."""
+    run, key = claim.get("flow_run", claim), key_of(claim)
+    if not has_key(run["logs"], key):
+        return None
     since = read_time(claim["state_timestamp"]) or now
-    return Launched(run_id, key_of(claim), Phase.WAITING, since, _text(run["logs"], key_of(claim)))
+    return Launched(run["id"], key, Phase.WAITING, since, _text(run["logs"], key))
 
 
 def _read_begun(row: Document, now: datetime) -> Launched | None:

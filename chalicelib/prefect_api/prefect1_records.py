@@ -14,7 +14,7 @@ from typing import Any
 from chalicelib.flow_runs import Claim, Document, FlowRun, Place
 from chalicelib.outcomes import Answer, Outcome
 from chalicelib.prefect_api.documents import RootField
-from chalicelib.prefect_api.prefect1_fields import set_flow_run_state, set_task_run_state, write_log
+from chalicelib.prefect_api.prefect1_fields import set_flow_run_state, set_task_run_states, write_log
 from chalicelib.prefect_api.prefect1_rows import context_of, read_time
 
 SCHEMA_VERSION = "1.4.1"
@@ -60,10 +60,10 @@ class Recorder:
         context |= {name: before[name] for name in CARRIED if before.get(name)}
         if not run.is_retry:
             return [set_flow_run_state(alias, run.id, submitted(run.state, message, context))]
-        return [
-            set_task_run_state(f"{alias}_{i}", task.id, submitted(task.state, message, context))
-            for i, task in enumerate(run.due_task_runs)
-        ]
+        # All of them: one that is left would be taken again, and written over, while the container is at it.
+        return set_task_run_states(
+            alias, [(task.id, submitted(task.state, message, context)) for task in run.due_task_runs]
+        )
 
     def outcome_fields(self, alias: str, outcome: Outcome, row: Document | None, now: datetime) -> list[RootField]:
         """What to write for one outcome, given its run's present row; nothing when the run is not as we left it."""
@@ -99,11 +99,9 @@ class Recorder:
             return [set_flow_run_state(alias, run.id, state)]
         # A retry keeps its kind and run count: only its time, message and context are new.
         new = {name: state[name] for name in ("start_time", "message", "context")}
-        return [
-            set_task_run_state(f"{alias}_{i}", task.id, {**task.state, **new})
-            for i, task in enumerate(run.due_task_runs)
-            if task.id in held_ids
-        ]
+        return set_task_run_states(
+            alias, [(task.id, {**task.state, **new}) for task in run.due_task_runs if task.id in held_ids]
+        )
 
     def _fail(self, alias: str, outcome: Outcome, reason: str) -> list[RootField]:
         context: dict[str, Any] = {"agent": self.identity.name}

@@ -7,9 +7,9 @@ from typing import Any
 
 from chalicelib.flow_runs import Document
 from chalicelib.prefect_api.documents import RootField
-from chalicelib.prefect_api.prefect1_fields import set_flow_run_state, set_task_run_state, write_log
+from chalicelib.prefect_api.prefect1_fields import set_flow_run_state, set_task_run_states, write_log
 from chalicelib.prefect_api.prefect1_records import GIVE_BACK_SECONDS, cancelled, failed, pending, scheduled
-from chalicelib.prefect_api.prefect1_rows import key_of
+from chalicelib.prefect_api.prefect1_rows import key_of, state_before
 from chalicelib.sightings import RESUBMIT_BUDGET, Consequence, Sighting, Standing
 
 
@@ -40,7 +40,7 @@ def stop_fields(
         running = [task for task in row["open"] if task["state"] == "Running"]
         end = failed(reason, context)
         # The flow run last: whoever is cut off before it finds it as it was.
-        states = [set_task_run_state(f"{alias}_{i}", task["id"], end) for i, task in enumerate(running)]
+        states = set_task_run_states(alias, [(task["id"], end) for task in running])
         states.append(set_flow_run_state(alias, row["id"], end))
     info = {"ended": sighting.key}
     return [write_log(f"{alias}_log", row["id"], agent_name, level, reason, info), *states]
@@ -52,13 +52,8 @@ def _set_back(alias: str, row: Document, sighting: Sighting, new: Document) -> l
     running = [task for task in row["open"] if task["state"] == "Running"]
     if row["state"] == "Running" and waiting and not running:
         changed = {name: new[name] for name in ("start_time", "message", "context")}
-        befores = [(f"{alias}_{i}", task["id"], {**_before(task), **changed}) for i, task in enumerate(waiting)]
-        return [set_task_run_state(*before) for before in befores]
+        befores = [(task["id"], {"type": "Scheduled", **state_before(task), **changed}) for task in waiting]
+        return set_task_run_states(alias, befores)
     # What the lost machine was at begins anew; nobody would run it otherwise.
-    again = [set_task_run_state(f"{alias}_{i}", task["id"], pending(new["message"])) for i, task in enumerate(running)]
+    again = set_task_run_states(alias, [(task["id"], pending(new["message"])) for task in running])
     return [*again, set_flow_run_state(alias, row["id"], new)]
-
-
-def _before(task: Document) -> dict[str, Any]:
-    """The state that a task run had before it was claimed."""
-    return dict(task["serialized_state"].get("state") or {"type": "Scheduled"})

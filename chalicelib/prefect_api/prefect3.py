@@ -106,7 +106,7 @@ class Prefect3API:
         begun = [row for row in rows if row["state_type"] != "PENDING" and self._is_served(row)]
         silent = [row for row in begun if not row["infrastructure_pid"] and row["state_type"] != "CANCELLED"]
         keys = {row["id"]: str(row["state_id"]) for row in signed}
-        keys |= {run_id: str(claim["id"]) for run_id, claim in self._read_claims(silent).items() if claim}
+        keys |= {run_id: str(history[0]["id"]) for run_id, history in self._read_claims(silent).items() if history}
         known = [row for row in (*signed, *begun) if row["infrastructure_pid"] or row["id"] in keys]
         orphans = [row for row in claimed if not launches.is_signed(row)]
         return Own(
@@ -120,7 +120,9 @@ class Prefect3API:
         send_until = self.records.latest_write()
         asked = launches.possible_ids(sighting.run_id for sighting in (*stops, *alive))
         rows = self.client.by_id("flow_runs", asked)
-        unsigned = [each for each in alive if each.run_id in rows and not rows[each.run_id]["infrastructure_pid"]]
+        # Of a run that waits it would be the sign of a claim that somebody else has just made.
+        begun = {key for key, row in rows.items() if row["state_type"] in ("RUNNING", "CANCELLING")}
+        unsigned = [each for each in alive if each.run_id in begun and not rows[each.run_id]["infrastructure_pid"]]
         self.records.write_pids([(sighting.run_id, sighting.text) for sighting in unsigned])
         stopped = {sighting.run_id for sighting in stops}
         open_rows = {key: row for key, row in rows.items() if key in stopped and row["state_type"] in launches.OPEN}
@@ -196,19 +198,18 @@ class Prefect3API:
 
         self.client.some_of(beat, pools, "A work pool does not know that this agent lives")
 
-    def _read_claims(self, rows: Sequence[Document]) -> dict[str, Document | None]:
-        """The latest claim on each of these runs where it is this agent's. Raises PrefectError."""
+    def _read_claims(self, rows: Sequence[Document]) -> dict[str, list[Document]]:
+        """The history of each of these runs from its latest claim back where that is ours. Raises PrefectError."""
 
-        def read(row: Document) -> Document | None:
-            found = self.client.send("GET", f"/flow_run_states/?flow_run_id={row['id']}")
-            return launches.latest_claim(found, self.pools.agent_name)
+        def read(row: Document) -> list[Document]:
+            return launches.from_claim(self.client.history(row["id"]), self.pools.agent_name)
 
         return dict(zip((row["id"] for row in rows), self.client.all_of(read, rows), strict=True))
 
     def _read_deployments(self, stops: Sequence[Sighting], rows: Mapping[str, Document]) -> dict[str, Document]:
         """The deployments of the runs of which it matters whether they may be launched again."""
         passing = [each.run_id for each in stops if each.stop and each.stop.passes and each.run_id in rows]
-        return dict(self.client.by_id("deployments", [rows[run_id]["deployment_id"] for run_id in passing]))
+        return self.reader.read_deployments([rows[run_id]["deployment_id"] for run_id in passing])
 
     def _read_orphans(self, rows: Sequence[dict[str, Any]], pools: Mapping[str, Document]) -> list[Claim]:
         runs = self.reader.complete([(row["work_pool_name"], row) for row in rows], pools)

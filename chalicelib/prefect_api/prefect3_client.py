@@ -130,6 +130,11 @@ class Prefect3Client:
         pages = self.all_of(read, _batches(sorted({each for each in ids if each}), PAGE_LIMIT))
         return {row["id"]: row for page in pages for row in page}
 
+    def history(self, run_id: str) -> list[dict[str, Any]]:
+        """All states that a run has been in, latest first."""
+        found = self.send("GET", f"/flow_run_states/?flow_run_id={run_id}")
+        return sorted(found, key=lambda state: datetime.fromisoformat(state["timestamp"]), reverse=True)
+
     def all_of(self, ask: Callable[[Asked], Answered], subjects: Sequence[Asked]) -> list[Answered]:
         """What `ask` answers for each subject, THREADS at once; raises the first PrefectError once all were asked."""
         answers = self._try_all(ask, subjects)

@@ -7,13 +7,14 @@ was, and with which key, stands in its latest claim.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import dropwhile
 from typing import Any
 
 from chalicelib.flow_runs import Document
-from chalicelib.prefect_api.prefect3_states import CLAIM_NAME, is_own_claim, read_notes, read_time
+from chalicelib.prefect_api.prefect3_states import CLAIM_NAME, handed_on, is_own_claim, read_notes, read_time
 from chalicelib.sightings import RESUBMIT_VARIABLE, Launched, Phase, Resubmit, Sighting, Standing
 
 ORPHAN_AGE_SECONDS = 90
@@ -82,18 +83,18 @@ def read_launch(row: Document, kind: str, now: datetime, key: str = "") -> Launc
     return Launched(row["id"], key, PHASES[row["state_type"]], since, f"{kind} {pid}" if pid else "")
 
 
-def latest_claim(states: Iterable[Document], agent_name: str) -> Document | None:
-    """The latest claim among a run's states, if it is this agent's."""
-    claims = [state for state in states if (state["type"], state["name"]) == ("PENDING", CLAIM_NAME)]
-    latest = max(claims, key=lambda state: str(state["timestamp"]), default=None)
-    return latest if is_own_claim(latest, agent_name) else None
+def from_claim(history: Iterable[Document], agent_name: str) -> list[Document]:
+    """Of a run's states, latest first, its latest claim and all before that; none if it is not this agent's."""
+    states = list(dropwhile(lambda state: (state["type"], state["name"]) != ("PENDING", CLAIM_NAME), history))
+    return states if states and is_own_claim(states[0], agent_name) else []
 
 
-def read_standing(row: Document, claim: Document | None, deployment: Document, sighting: Sighting) -> Standing:
+def read_standing(row: Document, history: Sequence[Document], deployment: Document, sighting: Sighting) -> Standing:
     """How a run stands, as far as it matters to this sighting; its `key` is the sighting's if that speaks for the run.
 
-    `claim` is the latest one if it is ours. Of a run that waits for somebody else nothing may be said.
+    `history` is the run's from our claim back. Of a run that waits for somebody else nothing may be said.
     """
+    claim = history[0] if history else None
     phase = PHASES.get(row["state_type"])
     if phase is Phase.WAITING and claim is None:
         phase = None
@@ -107,7 +108,7 @@ def read_standing(row: Document, claim: Document | None, deployment: Document, s
     return Standing(
         phase=phase,
         key=with_key(sighting).key if is_claimed or (is_recorded and is_ours and not is_stale) else None,
-        resubmitted=int(notes.get("resubmitted", 0)),
+        resubmitted=int(handed_on(history).get("resubmitted", 0)),
         resubmit=_read_resubmit(row, deployment),
     )
 

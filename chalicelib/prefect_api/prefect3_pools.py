@@ -17,7 +17,7 @@ from chalicelib.errors import PrefectRejected
 from chalicelib.flow_runs import BEGUN, Document, Flow, FlowRun, WorkPoolJob
 from chalicelib.prefect_api.prefect3_client import PAGE_LIMIT, Prefect3Client, PrefectRefusal
 from chalicelib.prefect_api.prefect3_launches import due_runs
-from chalicelib.prefect_api.prefect3_states import NOTED_NAMES, read_time
+from chalicelib.prefect_api.prefect3_states import NOTED_NAMES, WAITS_FOR_SLOT, read_time
 
 LOGGER = logging.getLogger(__name__)
 
@@ -29,11 +29,13 @@ ROUND_SECONDS = 40
 """After this the next tick polls all pools, also those in which nothing waits: to the server a queue, and what is
 deployed to it, is not ready once nobody has polled it for 60 s."""
 
-UNCLAIMED_NAMES = frozenset({"Scheduled", "Late", "AwaitingConcurrencySlot"})
+UNCLAIMED_NAMES = frozenset({"Scheduled", "Late", WAITS_FOR_SLOT})
 """States that a run is in before anybody has launched it, unless it has an infrastructure pid."""
 
 LED_NAMES = frozenset({"Scheduled", "Late"})
 """States in which a run may be started before its time. In all others it waits because something has said so."""
+
+ABSENT = "does not exist: create it, or correct its name in AGENT_WORK_POOLS (--work-pool)"
 
 
 @dataclass(frozen=True)
@@ -101,25 +103,37 @@ class PoolReader:
     ) -> list[FlowRun]:
         """These runs of served pools with all that a launch needs; what cannot be read now is logged and left out.
 
-        Their `pools`, unless they are given, are read with the rest. Raises PrefectRejected when no pool is served.
+        So is, without a word, what has changed its state since. Their `pools`, unless they are given, are read with the
+        rest. Raises PrefectRejected when no pool is served.
         """
-        kinds = {
-            "flow_runs": [row["id"] for _, row in rows if not row["state"] and row["state_name"] in NOTED_NAMES],
-            "deployments": [row["deployment_id"] for _, row in rows],
-            "flows": [row["flow_id"] for _, row in rows],
-        }
+        noted = [row["id"] for _, row in rows if not row["state"] and row["state_name"] in NOTED_NAMES]
         reads: list[Callable[[], Mapping[str, Document]]] = [
-            partial(self.client.by_id, kind, ids) for kind, ids in kinds.items()
+            partial(self.client.by_id, "flow_runs", noted),
+            partial(self.client.by_id, "flows", [row["flow_id"] for _, row in rows]),
+            partial(self.read_deployments, [row["deployment_id"] for _, row in rows]),
+            lambda: pools or self._read_served({pool for pool, _ in rows})[0] or self.read_pools(),
         ]
-        reads.append(lambda: pools or self._read_served({pool for pool, _ in rows})[0] or self.read_pools())
-        *answers, served = self.client.all_of(lambda read: read(), reads)
-        found = dict(zip(kinds, answers, strict=True))
+        again, flows, deployments, served = self.client.all_of(lambda read: read(), reads)
         runs = [
-            self._read_run(served[pool], {**row, **found["flow_runs"].get(row["id"], {})}, found)
+            self._read_run(served[pool], {**row, **again.get(row["id"], {})}, flows, deployments)
             for pool, row in rows
             if pool in served
+            and (row["deployment_id"] or "") in deployments
+            and again.get(row["id"], row)["state_id"] == row["state_id"]
         ]
         return self._refer([run for run in runs if run])
+
+    def read_deployments(self, ids: Collection[str | None]) -> dict[str, Document]:
+        """The deployments with these ids, empty where one is gone; what cannot be read now is logged and left out.
+
+        That a filter does not let one through may also be a matter of rights, or of a reading that lags behind.
+        """
+        found = self.client.by_id("deployments", ids)
+        missing = sorted({each for each in ids if each} - found.keys())
+        read = self.client.some_of(
+            lambda each: self.client.find(f"/deployments/{each}"), missing, "A deployment cannot be read"
+        )
+        return {"": {}, **found, **{each: deployment or {} for each, deployment in read}}
 
     def _choose(self, before: datetime) -> Sequence[str]:
         """The pools to poll: those in which something waits, whatever holds it back; now and then all."""
@@ -135,7 +149,7 @@ class PoolReader:
         """Those of these pools whose type is served, by name, and what is wrong with the others, which is logged."""
         found = self.client.filter_all("work_pools", {"work_pools": {"name": {"any_": sorted(names)}}})
         types = ", ".join(sorted(self.pools.kinds))
-        problems = dict.fromkeys(names, "does not exist")
+        problems = dict.fromkeys(names, ABSENT)
         problems |= {
             pool["name"]: f"is of type {pool['type']}, and this agent launches {types} alone" for pool in found
         }
@@ -153,8 +167,10 @@ class PoolReader:
         try:
             rows = self.client.send("POST", f"{path}/get_scheduled_flow_runs", body)
         except PrefectRefusal as error:
-            if error.status != 404 or not self.pools.queues:
+            if error.status != 404:
                 raise
+            if not self.pools.queues:
+                raise PrefectRejected(f"Work pool {pool} {ABSENT}") from error
             # A queue that this pool does not have spoils the question for all others.
             queues = {row["name"] for row in self.client.filter_all(f"{path[1:]}/queues", {})}
             body["work_queue_names"] = sorted(queues.intersection(self.pools.queues))
@@ -163,9 +179,11 @@ class PoolReader:
             rows = self.client.send("POST", f"{path}/get_scheduled_flow_runs", body)
         return [row["flow_run"] for row in rows]
 
-    def _read_run(self, pool: Document, row: Document, found: Mapping[str, Mapping[str, Document]]) -> FlowRun | None:
+    def _read_run(
+        self, pool: Document, row: Document, flows: Mapping[str, Document], deployments: Mapping[str, Document]
+    ) -> FlowRun | None:
         try:
-            return read_run(pool, row, found["flows"], found["deployments"], self.pools.lead(pool["name"]))
+            return read_run(pool, row, flows, deployments, self.pools.lead(pool["name"]))
         except (KeyError, TypeError, ValueError) as error:
             LOGGER.warning("Flow run %s is left out, as it has an unknown shape: %r", row.get("id"), error)
             return None

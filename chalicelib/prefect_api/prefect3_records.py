@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from typing import Any
 
 from chalicelib.errors import PrefectUnreachable
 from chalicelib.flow_runs import Document
@@ -89,12 +90,19 @@ class RunRecords:
 
     def _settle(self, outcome: Outcome, row: Document, send_until: datetime) -> tuple[int, str] | None:
         """Let a run that was not launched wait or crash; what its log is to say of that. Raises PrefectError."""
-        state = states.outcome_state(
-            outcome, row["state"], self.agent_name, self.defer_deadline_seconds, self.clock.now()
-        )
+        notes = self._read_notes(outcome, row["state"])
+        state = states.outcome_state(outcome, notes, self.agent_name, self.defer_deadline_seconds, self.clock.now())
         if not self._set(row, state, send_until):
             return None
         return logging.WARNING if state["type"] == "SCHEDULED" else logging.ERROR, states.message_of(state)
+
+    def _read_notes(self, outcome: Outcome, present: Document) -> dict[str, Any]:
+        """The notes that go on, looked up in the run's history where what this agent took up may have lacked some."""
+        notes = states.handed_on([present])
+        is_silent = outcome.run.state["name"] in states.SILENT_NAMES
+        if notes or not is_silent or outcome.answer is not Answer.REFUSED_FOR_NOW:
+            return notes
+        return states.handed_on(self.client.history(outcome.run.id))
 
     def _set(self, row: Document, state: Document, send_until: datetime) -> bool:
         proposal = Proposal([row["id"]], state, (row["state_type"],), row["state_name"])

@@ -8,7 +8,7 @@ notes: `after` is the infrastructure pid that a run had before it was claimed, `
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,8 +21,14 @@ CLAIM_NAME = "Pending"
 GIVEN_BACK = "AwaitingCapacity"
 RESUBMITTED = "AwaitingRetry"
 MISCONFIGURED = "AgentMisconfigured"
-NOTED_NAMES = frozenset({GIVEN_BACK, RESUBMITTED})
-"""Of which states that wait for a claim the message may have notes."""
+NOTED_NAMES = frozenset({CLAIM_NAME, GIVEN_BACK, RESUBMITTED})
+"""Of which states the message may have notes that go from state to state."""
+
+WAITS_FOR_SLOT = "AwaitingConcurrencySlot"
+"""What the server makes of a run that is claimed while its deployment runs as much as it may: without our notes."""
+
+SILENT_NAMES = frozenset({CLAIM_NAME, WAITS_FOR_SLOT})
+"""States that may lack the notes of the state before them."""
 
 GIVE_BACK_SECONDS = 15
 """Until a run that was given back may be claimed again."""
@@ -74,11 +80,22 @@ def is_own_claim(state: Document | None, agent_name: str) -> bool:
     return (state["message"] or "").startswith(claim_sign(agent_name))
 
 
+def handed_on(history: Iterable[Document]) -> dict[str, Any]:
+    """The notes that go on from the first of these states, latest first.
+
+    Those of a wait for a slot, and of a claim made on it, are the notes of what the run was before it began to wait.
+    """
+    for state in history:
+        notes = read_notes(state) if state["name"] in NOTED_NAMES else {}
+        found = {name: notes[name] for name in CARRIED if name in notes}
+        if found or state["name"] not in SILENT_NAMES:
+            return found
+    return {}
+
+
 def claim_notes(row: Document, state: Document) -> dict[str, Any]:
     """What the claim on a run that stands like this is to note."""
-    before = read_notes(state)
-    notes = {name: before[name] for name in CARRIED if name in before}
-    return notes | ({"after": row["infrastructure_pid"]} if row.get("infrastructure_pid") else {})
+    return handed_on([state]) | ({"after": row["infrastructure_pid"]} if row.get("infrastructure_pid") else {})
 
 
 def pending(message: str, transition_id: str) -> dict[str, Any]:
@@ -105,19 +122,18 @@ def scheduled(name: str, message: str, now: datetime) -> dict[str, Any]:
 
 
 def outcome_state(
-    outcome: Outcome, present: Document, agent_name: str, deadline_seconds: float, now: datetime
+    outcome: Outcome, notes: Document, agent_name: str, deadline_seconds: float, now: datetime
 ) -> dict[str, Any]:
-    """What a run becomes that was not launched; `present` is the state that it is in."""
+    """What a run becomes that was not launched; `notes` are those that go on from the state that it is in."""
     if outcome.answer is not Answer.REFUSED_FOR_NOW:
         return crashed(outcome.text, agent_name if outcome.agent_fault else "")
-    notes = {name: value for name, value in read_notes(present).items() if name in CARRIED}
     since = _since(notes.get("refused_since"), now)
     if outcome.counts and (now - since).total_seconds() >= deadline_seconds:
         minutes = round((now - since).total_seconds() / 60)
         return crashed(f"Refused for {minutes} minutes, giving up: {outcome.text}")
-    notes |= {"refused_since": since.isoformat()} if outcome.counts else {}
+    counted = {"refused_since": since.isoformat()} if outcome.counts else {}
     message = f"Given back, to be tried again in {GIVE_BACK_SECONDS} s: {outcome.text}"
-    return scheduled(GIVEN_BACK, with_notes(message, notes), now)
+    return scheduled(GIVEN_BACK, with_notes(message, {**notes, **counted}), now)
 
 
 def log_line(run_id: str, agent_name: str, level: int, message: str, now: datetime) -> dict[str, Any]:

@@ -113,7 +113,7 @@ class HttpTransport:
     def pause_seconds(self, attempt: int, answer: requests.Response | None = None) -> float:
         """How long to wait after the failed attempt number `attempt`; raises PrefectUnreachable if that is too long."""
         asked = answer.headers.get("Retry-After", "") if answer is not None else ""
-        if asked.isdigit():
+        if asked.isdecimal():
             if int(asked) > LONGEST_PAUSE_SECONDS:
                 raise PrefectUnreachable(f"{self.base_url} asks to wait {asked} s before the next request")
             return float(asked)

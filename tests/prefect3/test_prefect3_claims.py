@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -90,7 +92,7 @@ def test_more_pools_than_a_server_tells_of_at_once_are_all_served(server: Prefec
 
 
 def test_when_no_pool_exists_that_is_an_error(server: Prefect3Server) -> None:
-    with pytest.raises(PrefectRejected, match="not-there"):
+    with pytest.raises(PrefectRejected, match="Work pool not-there does not exist: create it, or correct its name"):
         poll(agent_at(server.url, "not-there"))
 
 
@@ -145,6 +147,40 @@ def test_a_lead_brings_runs_forward_by_so_much(server: Prefect3Server, pool: str
     [run] = poll(agent_at(server.url, pool, lead_seconds={pool: 60.0}))
     assert run.id == run_id
     assert timedelta(seconds=-25) < run.start_time - agent_at(server.url).clock.now() < timedelta(seconds=-15)
+
+
+class Move(Meeting):
+    """Something that happens to a run once it has been polled, and before any run is read again."""
+
+    def __init__(self, happen: Callable[[], object]) -> None:
+        super().__init__("/flow_runs/filter")
+        self.happen: Callable[[], object] | None = happen
+        self.lock = threading.Lock()
+
+    def attend(self, asked: str) -> None:
+        if self.marks[0] in asked:
+            with self.lock:
+                happen, self.happen = self.happen, None
+                if happen:
+                    happen()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("SCHEDULED", "Scheduled"), ("SCHEDULED", "AwaitingRetry"), ("RUNNING", "Running")]
+)
+def test_a_run_that_moves_on_while_it_is_read_is_left_to_the_next_poll(
+    server: Prefect3Server, pool: str, deployment: str, proxy: Proxy, kind: str, name: str
+) -> None:
+    stays, moves = (server.create_run(deployment) for _ in range(2))
+    for run_id in (stays, moves):
+        server.set_state(run_id, "SCHEDULED", "AwaitingRetry")
+    api = agent_at(proxy.url, pool)
+    details = {"scheduled_time": (api.clock.now() + timedelta(hours=1)).isoformat()}
+    proxy.meeting = Move(lambda: server.set_state(moves, kind, name, force=True, state_details=details))
+    assert [run.id for run in poll(api)] == [stays]
+    assert proxy.meeting.happen is None
+    assert [run.id for run in poll(api)] == [stays]
+    assert server.state(moves)["name"] == name
 
 
 def test_a_claim_is_a_pending_of_our_own_whose_id_is_its_key(
@@ -266,12 +302,35 @@ def test_a_run_whose_deployment_is_gone_is_cancelled_with_the_reason(
     # The server deletes such runs with the deployment; on Cloud one may survive.
     run_id = server.create_run(deployment)
     proxy.faults.order(Fault("deployments/filter", 200, body=b"[]"))
+    proxy.faults.order(Fault(f"GET /api/deployments/{deployment}", 404))
     assert claim_all(agent_at(proxy.url, pool)) == []
     state = server.state(run_id)
     assert (state["type"], state["message"]) == (
         "CANCELLED",
         f"Deployment {deployment} no longer exists, cancelled run",
     )
+
+
+def test_a_deployment_that_one_answer_lacks_is_asked_for_by_itself(
+    server: Prefect3Server, pool: str, deployment: str, proxy: Proxy
+) -> None:
+    run_id = server.create_run(deployment)
+    proxy.faults.order(Fault("deployments/filter", 200, body=b"[]"))
+    [claim] = claim_all(agent_at(proxy.url, pool))
+    assert (claim.run.id, job_of(claim.run.job).deployment["id"]) == (run_id, deployment)
+    assert server.state(run_id)["id"] == claim.key
+
+
+def test_a_run_whose_deployment_is_not_for_this_agent_to_read_is_left_alone_and_said_so(
+    server: Prefect3Server, pool: str, deployment: str, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    hidden, free = server.create_run(deployment), server.create_ad_hoc_run(pool)
+    proxy.faults.order(Fault("deployments/filter", 200, body=b"[]"))
+    proxy.faults.order(Fault(f"GET /api/deployments/{deployment}", 403))
+    assert [claim.run.id for claim in claim_all(agent_at(proxy.url, pool))] == [free]
+    assert server.state(hidden)["type"] == "SCHEDULED"
+    [line] = [record.getMessage() for record in caplog.records if "deployment" in record.getMessage()]
+    assert line.startswith("A deployment cannot be read: ")
 
 
 def test_answers_of_an_overloaded_server_are_waited_out(

@@ -65,6 +65,25 @@ def sighting_of(claim: Claim, stop: Stop | None = BAD_END, key: str | None = Non
     return Sighting(claim.run.id, key or claim.key, f"Task {pid}", stop=stop)
 
 
+def create_two_for_one_slot(server: Prefect3Server, pool: str) -> tuple[str, str]:
+    """Two runs, the first of them due, of a deployment that runs one at a time."""
+    limited = server.create_deployment(pool, concurrency_limit=1)
+    return server.create_run(limited), server.create_run(limited, in_seconds=36_000)
+
+
+def fill_slot(server: Prefect3Server, run_id: str) -> None:
+    assert server.set_state(run_id, "PENDING")["status"] == "ACCEPT"
+
+
+def wait_for_slot(api: Prefect3API, clock: LaterClock, run_id: str) -> None:
+    """Let the server send the run to wait for a slot, twice."""
+    for _ in range(2):
+        clock.seconds += 40
+        [run] = poll(api)
+        assert (run.id, api.claim([run], PLACE)) == (run_id, [])
+    assert run.state["name"] == "AwaitingConcurrencySlot"
+
+
 # Recording
 
 
@@ -178,6 +197,28 @@ def test_a_look_up_that_fails_for_now_lets_an_unclaimed_run_wait(
     assert server.state(run_id)["name"] == "AwaitingCapacity"
 
 
+@pytest.mark.parametrize("taken_up", ["claimed", "recovered", "unclaimed"])
+def test_a_wait_for_a_slot_of_the_deployment_does_not_renew_the_deadline(
+    server: Prefect3Server, pool: str, api: Prefect3API, clock: LaterClock, taken_up: str
+) -> None:
+    run_id, other = create_two_for_one_slot(server, pool)
+    poll(api, [outcome_of(claim_one(api), Answer.REFUSED_FOR_NOW, "no capacity")])
+    fill_slot(server, other)
+    wait_for_slot(api, clock, run_id)
+    server.set_state(other, "COMPLETED")
+    clock.seconds = 3700
+    outcome = Outcome(poll(api)[0], Answer.REFUSED_FOR_NOW, "no capacity")
+    if taken_up != "unclaimed":
+        outcome = outcome_of(claim_one(api), Answer.REFUSED_FOR_NOW, "no capacity")
+    if taken_up == "recovered":
+        clock.seconds = 3800
+        [orphan] = api.find_own(PLACE).orphans
+        outcome = outcome_of(orphan, Answer.REFUSED_FOR_NOW, "no capacity")
+    poll(api, [outcome])
+    assert server.state(run_id)["type"] == "CRASHED"
+    assert server.state(run_id)["message"].startswith("Refused for 6")
+
+
 def test_a_fault_of_the_agents_own_stops_its_claims_for_two_minutes_and_turns_health_red(
     server: Prefect3Server, pool: str, api: Prefect3API, deployment: str, clock: LaterClock
 ) -> None:
@@ -220,6 +261,19 @@ def test_a_claim_without_a_pid_is_an_orphan_once_it_is_older_than_any_tick(
     assert orphan.run.job is not None
     assert orphan.run.job.deployment["id"] == server.run(run_id)["deployment_id"]
     assert agent_at(server.url, *api.pools.names, name="agen", clock=clock).find_own(PLACE).orphans == ()
+
+
+def test_an_orphan_whose_deployment_cannot_be_read_now_keeps_its_claim(
+    server: Prefect3Server, pool: str, deployment: str, run_id: str, proxy: Proxy, clock: LaterClock
+) -> None:
+    api = agent_at(proxy.url, pool, clock=clock)
+    claim = claim_one(api)
+    clock.seconds = 100
+    proxy.faults.order(Fault("deployments/filter", 200, body=b"[]"))
+    proxy.faults.order(Fault(f"GET /api/deployments/{deployment}", 403))
+    assert api.find_own(PLACE).orphans == ()
+    assert server.state(run_id)["id"] == claim.key
+    assert [orphan.key for orphan in api.find_own(PLACE).orphans] == [claim.key]
 
 
 def test_a_pid_from_before_the_claim_is_no_sign_of_launch(
@@ -320,6 +374,40 @@ def test_a_start_that_passes_is_tried_again_three_times(
     assert api.record_stops([sighting_of(claim, LOST_START, pid="c::4")]) == [Consequence.FAIL]
 
 
+def test_two_that_share_a_slot_and_never_find_room_are_launched_four_times_each(
+    server: Prefect3Server, pool: str, api: Prefect3API, clock: LaterClock
+) -> None:
+    limited = server.create_deployment(pool, concurrency_limit=1)
+    ids = [server.create_run(limited) for _ in range(2)]
+    ended = []
+    for number in range(1, 9):
+        # Of the two, the server sends one to wait for a slot at each turn.
+        claim = launch(api, f"c::{number}")
+        ended += [(claim.run.id, *api.record_stops([sighting_of(claim, LOST_START, pid=f"c::{number}")]))]
+        clock.seconds += 40
+    assert [ended.count((run_id, Consequence.RESUBMIT)) for run_id in ids] == [3, 3]
+    assert {server.state(run_id)["type"] for run_id in ids} == {"CRASHED"}
+
+
+def test_a_wait_for_a_slot_costs_no_request_and_a_restart_before_it_begins_anew(
+    server: Prefect3Server, pool: str, proxy: Proxy, clock: LaterClock
+) -> None:
+    api = agent_at(proxy.url, pool, clock=clock)
+    run_id, other = create_two_for_one_slot(server, pool)
+    first = launch(api)
+    assert api.record_stops([sighting_of(first, LOST_START)]) == [Consequence.RESUBMIT]
+    server.set_state(run_id, "SCHEDULED")
+    fill_slot(server, other)
+    before = proxy.asked("flow_run_states")
+    wait_for_slot(api, clock, run_id)
+    assert proxy.asked("flow_run_states") == before
+    server.set_state(other, "COMPLETED")
+    clock.seconds += 40
+    second = launch(api, "c::2")
+    assert api.record_stops([sighting_of(second, LOST_START, pid="c::2")]) == [Consequence.RESUBMIT]
+    assert server.state(run_id)["message"].startswith("Launched again (1 of 3)")
+
+
 def test_a_flow_whose_machine_was_taken_is_launched_again_where_its_deployment_says_so(
     server: Prefect3Server, pool: str, api: Prefect3API, clock: LaterClock
 ) -> None:
@@ -331,6 +419,16 @@ def test_a_flow_whose_machine_was_taken_is_launched_again_where_its_deployment_s
     clock.seconds = 20
     [run] = poll(api)
     assert (run.id, run.begun_version, run.was_claimed_before) == (run_id, BEGUN, True)
+
+
+def test_a_deployment_that_allows_no_second_launch_is_heeded_though_one_answer_lacks_it(
+    server: Prefect3Server, pool: str, proxy: Proxy
+) -> None:
+    server.create_run(server.create_deployment(pool, job_variables={"env": {"AGENT_RESUBMIT": "never"}}))
+    api = agent_at(proxy.url, pool)
+    claim = launch(api)
+    proxy.faults.order(Fault("deployments/filter", 200, body=b"[]"))
+    assert api.record_stops([sighting_of(claim, LOST_START)]) == [Consequence.FAIL]
 
 
 @pytest.mark.parametrize("phase", ["PENDING", "RUNNING"])

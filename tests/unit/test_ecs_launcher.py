@@ -511,3 +511,40 @@ def test_a_role_of_the_agents_own_that_may_not_be_passed_is_the_agents_fault(
     with pytest.raises(LaunchRejected) as caught:
         launch(launcher, task_role_arn="arn:aws:iam::123456789012:role/the-runs")
     assert not isinstance(caught.value, LaunchForbidden)
+
+
+ROLE = "arn:aws:iam::123456789012:role/prefect-task"
+
+
+@pytest.mark.parametrize("suffix", ["-admin", "2", ".admin", ",admin", "+x", "@x", "=x", "/x", "_x"])
+def test_a_role_that_is_called_almost_like_the_agents_own_is_the_runs_trouble(
+    server: EcsServer, clients: AwsClients, clock: TurnedClock, suffix: str
+) -> None:
+    launcher = launcher_of(clients, clock, replace(DEFAULTS, task_role_arn=ROLE))
+    server.passable_roles = {ROLE, str(TEMPLATE["executionRoleArn"])}
+    with pytest.raises(LaunchRejected, match=r"PassRole on resource") as caught:
+        launch(launcher, task_role_arn=ROLE + suffix)
+    assert not isinstance(caught.value, LaunchForbidden)
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("Error retrieving subnet information for [subnet-0a, subnet-0b]", LaunchForbidden),
+        ("The subnet ID 'subnet-0a' does not exist", LaunchForbidden),
+        ("There is no subnet-0a.", LaunchForbidden),
+        ("Error retrieving security group information for [sg-0a]", LaunchForbidden),
+        ("Error retrieving subnet information for [subnet-0a1, subnet-0b]", LaunchRejected),
+        ("Error retrieving security group information for [sg-0a1]", LaunchRejected),
+        ("Error retrieving security group information for [my-sg-0a]", LaunchRejected),
+    ],
+)
+def test_only_the_agents_own_subnets_and_security_groups_are_its_fault(
+    server: EcsServer, clients: AwsClients, clock: TurnedClock, said: str, answer: type[LaunchRejected]
+) -> None:
+    network = {"awsvpcConfiguration": {"subnets": ["subnet-0a"], "securityGroups": ["sg-0a"]}}
+    settings = replace(DEFAULTS, run_task_kwargs={"networkConfiguration": network})
+    server.faults.add("RunTask", "error", code="InvalidParameterException", message=said)
+    with pytest.raises(LaunchRejected) as caught:
+        launch(launcher_of(clients, clock, settings))
+    assert type(caught.value) is answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +30,8 @@ TEMPLATE: dict[str, Any] = {
     "family": "flow",
     "containerDefinitions": [{"name": "flow", "image": "flows:1", "memory": 128}],
 }
-OLD_ARN = "arn:aws:ecs:us-east-1:123456789012:task/0a1b"
+TASK_ID = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+OLD_ARN = f"arn:aws:ecs:us-east-1:123456789012:task/{TASK_ID}"
 
 
 @pytest.fixture
@@ -83,6 +84,12 @@ def start(clients: AwsClients) -> Start:
 
 def arn_of(text: str) -> str:
     return text.removeprefix("Task ")
+
+
+def is_of_a_task(arn: str) -> bool:
+    """Whether ECS finds an ARN in order, be there such a task or not."""
+    kind, *cluster, task_id = arn.rpartition(":")[2].split("/") if "/" in arn else ("", "")
+    return kind == "task" and len(cluster) < 2 and len(task_id) in (32, 36)
 
 
 def asked_of(server: EcsServer, action: str) -> list[dict[str, Any]]:
@@ -142,6 +149,40 @@ def test_what_ecs_does_not_know_any_more_is_left_out(
     server.stop(arn_of(gone))
     clock.turn(3600)
     assert [sighting.text for sighting in tasks.look_at([gone, there])] == [there]
+
+
+@pytest.mark.parametrize(
+    "called",
+    [
+        "arn:aws:ecs:us-east-1:123456789012:task/flows/x",
+        f"arn:aws:ecs:us-east-1:123456789012:task/flows/{TASK_ID}0",
+        f"arn:aws:ecs:us-east-1:123456789012:task/flows/{TASK_ID}/{TASK_ID}",
+        f"arn:aws:ecs:us-east-1:123456789012:service/flows/{TASK_ID}",
+        "nonsense",
+        "",
+    ],
+)
+def test_what_is_called_like_no_task_is_trouble_of_its_own_and_in_no_others_way(
+    server: EcsServer, tasks: EcsTasks, start: Start, called: str
+) -> None:
+    def is_refused(action: str, parameters: Mapping[str, Any]) -> bool:
+        return action == "DescribeTasks" and not all(map(is_of_a_task, parameters["tasks"]))
+
+    said = "taskId length should be one of [32,36]"
+    server.faults.add(is_refused, "error", times=None, code="InvalidParameterException", message=said)
+    first, last = start(count=2)
+    seen = {sighting.text: sighting for sighting in tasks.look_at([first, f"Task {called}", last])}
+    assert {text for text, sighting in seen.items() if not sighting.trouble} == {first, last}
+    assert "has no ARN of a task" in seen[f"Task {called}"].trouble
+
+
+def test_a_task_of_which_nobody_spoke_so_is_left_out(
+    tasks: EcsTasks, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (text,) = start()
+    described = list(tasks._describe("flows", [arn_of(text)]))
+    monkeypatch.setattr(tasks, "_describe", lambda *_: described)
+    assert tasks.look_at([text.replace("task/flows/", "task/"), text]) == [Sighting("run", "run-1", text)]
 
 
 def test_a_task_that_runs_no_flow_is_left_out(tasks: EcsTasks, start: Start) -> None:

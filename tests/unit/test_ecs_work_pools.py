@@ -217,7 +217,8 @@ def test_what_lives_is_found_in_a_cluster_whose_tasks_were_asked_about(launcher:
 
 
 def test_a_cluster_that_only_a_text_names_is_not_looked_in_afterwards(server: EcsServer, launcher: EcsLauncher) -> None:
-    launcher.look_at(["Task invented::arn:aws:ecs:us-east-1:123456789012:task/invented/0a"])
+    arn = "arn:aws:ecs:us-east-1:123456789012:task/invented/0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+    launcher.look_at([f"Task invented::{arn}"])
     before = len(server.calls)
     assert launcher.find_alive(RUN_ID) is None
     assert {call.parameters["cluster"] for call in server.calls[before:]} == {"flows", "listed"}
@@ -228,8 +229,10 @@ def test_texts_of_other_accounts_and_of_no_sense_are_asked_about_apart(
 ) -> None:
     text = launch(launcher, pool_run())
     arn = text.partition("::")[2]
-    foreign = "Task flows::arn:aws:ecs:eu-west-1:999999999999:task/flows/0a"
-    assert launcher.look_at([foreign, text, "Task nonsense", "Task "]) == [Sighting(RUN_ID, KEY, text)]
+    foreign = "Task flows::arn:aws:ecs:eu-west-1:999999999999:task/flows/0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+    seen = launcher.look_at([foreign, text, "Task nonsense", "Task "])
+    assert [each for each in seen if not each.trouble] == [Sighting(RUN_ID, KEY, text)]
+    assert [each.text for each in seen if each.trouble] == ["Task nonsense", "Task "]
     asked = [call.parameters["tasks"] for call in server.calls if call.action == "DescribeTasks"]
     assert [arn] in asked
 

@@ -17,7 +17,7 @@ from chalicelib.outcomes import Answer, Outcome
 from chalicelib.prefect_api.documents import RootField
 from chalicelib.prefect_api.portions import Portions
 from chalicelib.prefect_api.prefect1 import FAULT_PAUSE_SECONDS, Prefect1API
-from chalicelib.prefect_api.prefect1_fields import write_log
+from chalicelib.prefect_api.prefect1_fields import STATES_LIMIT, write_log
 from chalicelib.prefect_api.prefect1_launches import ORPHAN_AGE_SECONDS
 from chalicelib.sightings import Sighting, Stop
 from tests.doubles.clock import TurnedClock
@@ -25,6 +25,7 @@ from tests.doubles.prefect1 import Prefect1Server
 from tests.prefect1_agents import make_api
 
 PLACE = Place("ecs", "flows")
+NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
@@ -227,6 +228,80 @@ def test_the_next_claim_of_a_run_has_another_key(server: Prefect1Server, api: Pr
     (second,) = claim_all(api)
     assert first.run.id == second.run.id
     assert first.key != second.key
+
+
+BIG = 100_000
+
+
+def a_retry_of_many(server: Prefect1Server, clock: TurnedClock, count: int, size: int) -> tuple[str, list[str]]:
+    """A mapped task whose children wait for a retry that is due, each with a message of some size."""
+    run_id = server.add_flow_run(state={"type": "Running"})
+    due = (clock.now() - timedelta(seconds=5)).isoformat()
+    state = {"type": "Retrying", "start_time": due, "run_count": 1, "message": size * "x"}
+    return run_id, [server.add_task_run(run_id, state=state) for _ in range(count)]
+
+
+def test_a_retry_that_is_too_big_for_one_request_is_claimed_and_given_back_beside_the_others(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    retried, task_runs = a_retry_of_many(server, clock, 60, BIG)
+    other = server.add_flow_run()
+    claims = claim_all(api)
+    assert {claim.run.id for claim in claims} == {retried, other}
+    states = [server.task_run(each)["serialized_state"] for each in task_runs]
+    assert {(state["type"], state["context"]["key"]) for state in states} == {
+        ("Submitted", claim.key) for claim in claims if claim.run.id == retried
+    }
+    api.record_and_poll([Outcome(each.run, Answer.REFUSED_FOR_NOW, "throttled", each) for each in claims], soon(clock))
+    assert {server.task_run(each)["state"] for each in task_runs} == {"Retrying"}
+    assert server.flow_run(other)["state"] == "Scheduled"
+
+
+def test_a_retry_of_many_task_runs_is_claimed_in_few_root_fields(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    _, task_runs = a_retry_of_many(server, clock, 2 * STATES_LIMIT + 1, 0)
+    (claim,) = claim_all(api)
+    assert fields_of(server)[-1] == 3 * ("set_task_run_states",)
+    assert {server.task_run(each)["state"] for each in task_runs} == {"Submitted"}
+    assert [task.id for task in claim.run.due_task_runs] == sorted(task_runs)
+
+
+def test_the_claim_of_a_retry_stands_though_one_of_its_task_runs_is_gone(
+    server: Prefect1Server, api: Prefect1API, clock: TurnedClock
+) -> None:
+    retried, _ = a_retry_of_many(server, clock, 4, 0)
+    (run,) = poll(api)
+    *others, last = run.due_task_runs
+    gone = replace(run, due_task_runs=(*others, replace(last, id=NOBODY)))
+    assert [claim.run.id for claim in api.claim([gone], PLACE)] == [retried]
+    assert [server.task_run(each.id)["state"] for each in others] == 3 * ["Submitted"]
+
+
+def test_runs_whose_states_are_together_too_big_for_one_request_are_all_claimed(
+    server: Prefect1Server, api: Prefect1API
+) -> None:
+    run_ids = {server.add_flow_run(state={"type": "Scheduled", "message": 5 * BIG * "x"}) for _ in range(12)}
+    assert {claim.run.id for claim in claim_all(api)} == run_ids
+
+
+def test_what_concerns_one_run_stays_in_one_request_unless_that_alone_is_too_big(
+    server: Prefect1Server, api: Prefect1API
+) -> None:
+    run_id = server.add_flow_run()
+
+    def lines(*aliases: str, size: int) -> list[RootField]:
+        return [write_log(alias, run_id, "we", "INFO", size * "x", {}) for alias in aliases]
+
+    fields = [
+        *lines("r0", size=15 * BIG),
+        *lines("r1_0", "r1_1", size=8 * BIG),
+        *lines("r2_0", "r2_1", "r2_2", "r2_3", size=15 * BIG),
+    ]
+    replies = api.client.mutate(fields)
+    assert [reply.problem for reply in replies.values()] == 7 * [None]
+    together = sorted(sorted(name.removesuffix("_line") for name in each.variables) for each in server.requests)
+    assert together == [["r0"], ["r1_0", "r1_1"], ["r2_0", "r2_1"], ["r2_2", "r2_3"]]
 
 
 # Recording
@@ -596,6 +671,19 @@ def test_a_log_line_of_anybodys_does_not_stop_recovery(
     assert [claim.run.id for claim in api.find_own(PLACE).orphans] == [run_id]
 
 
+@pytest.mark.parametrize("odd", ["yesterday", 7, [1], {}, True, "0001-01-01T00:00:00+23:59"])
+def test_whatever_a_state_says_of_an_earlier_refusal_does_not_stop_the_record_of_the_others(
+    server: Prefect1Server, api: Prefect1API, odd: Any
+) -> None:
+    run_ids = [server.add_flow_run(state={"type": "Scheduled", "context": {"refused_since": odd}})]
+    run_ids.append(server.add_flow_run())
+    outcomes = [Outcome(claim.run, Answer.REFUSED_FOR_NOW, "no room", claim) for claim in claim_all(api)]
+    api.record_and_poll(outcomes, api.clock.now())
+    for run_id in run_ids:
+        state = server.flow_run(run_id)["serialized_state"]
+        assert (state["type"], state["context"]["refused_since"]) == ("Scheduled", api.clock.now().isoformat())
+
+
 # In a backlog
 
 
@@ -798,7 +886,7 @@ def test_a_lost_request_leaves_no_run_half_ended(slow: Prefect1Server, dividing:
     stop = Stop("spot", has_run=True, passes=True)
     stops = [Sighting(claim.run.id, claim.key, "Task x", stop=stop) for claim in claims]
     lost = tasks[claims[4].run.id][2]
-    slow.faults.add("cut_before", lambda request: lost in request.variables.values(), times=None)
+    slow.faults.add("cut_before", lambda request: lost in str(request.variables), times=None)
     with pytest.raises(PrefectUnreachable):
         dividing.record_stops(stops)
     half = [

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from chalicelib.flow_runs import Claim, Place
+from chalicelib.flow_runs import Claim, Document, Place
 from chalicelib.outcomes import Answer, Outcome
 from chalicelib.prefect_api.prefect1 import WRITES_LIMIT, Prefect1API
 from chalicelib.prefect_api.prefect1_fields import write_log
-from chalicelib.prefect_api.prefect1_launches import CANCELLED_SECONDS, ORPHAN_AGE_SECONDS, PAGE_LIMIT, read_resubmit
+from chalicelib.prefect_api.prefect1_launches import (
+    CANCELLED_SECONDS,
+    ORPHAN_AGE_SECONDS,
+    PAGE_LIMIT,
+    read_own,
+    read_resubmit,
+    read_standing,
+)
 from chalicelib.prefect_api.prefect1_records import GIVE_BACK_SECONDS
+from chalicelib.prefect_api.prefect1_rows import read_runs
 from chalicelib.sightings import RESUBMIT_BUDGET, Consequence, Launched, Phase, Resubmit, Sighting, Stop
 from tests.doubles.clock import TurnedClock
 from tests.doubles.prefect1 import Prefect1Server
@@ -25,6 +35,21 @@ FAILED = Stop("Task arn:1 has stopped: exit code 1", has_run=True)
 NO_ROOM = Stop("Capacity is unavailable", has_run=False, passes=True)
 TAKEN = Stop("Your Spot Task was interrupted", has_run=True, passes=True)
 OLD_ENOUGH = ORPHAN_AGE_SECONDS + 1
+ODD_INFOS = [[1], {}, {"key": None}, {"key": 7}, {"key": "x"}, {"key": "²"}, {"key": 5000 * "9"}, {"key": {"key": 1}}]
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+LONG_AGO = "2026-11-20T11:00:00+00:00"
+NAMES = ["key", "context", "state", "start_time", "resubmitted", "refused_since", "env", "type"]
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.sampled_from(["²", LONG_AGO])
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=12,
+)
+"""What anybody may have written: in states, run configs and logs."""
 
 
 class World:
@@ -335,7 +360,7 @@ def test_while_a_claimed_retry_waits_the_first_launch_does_not_speak(world: Worl
     assert world.stop(retry) is Consequence.FAIL
 
 
-@pytest.mark.parametrize("info", [[1], {}, {"key": None}, {"key": 7}, {"key": "x"}])
+@pytest.mark.parametrize("info", ODD_INFOS)
 def test_a_log_line_of_anybodys_breaks_nothing(world: World, info: Any) -> None:
     run_id = world.add_run()
     world.launch()
@@ -347,6 +372,83 @@ def test_a_log_line_of_anybodys_breaks_nothing(world: World, info: Any) -> None:
     assert len(world.launched()) <= 1
     world.api.record_stops([Sighting(run_id, "another-key", "Task", stop=FAILED)])
     assert world.state(run_id) == "Running"
+
+
+def test_a_run_config_of_any_shape_costs_the_others_nothing(world: World) -> None:
+    odd = world.server.add_flow_run(run_config={"type": "ECSRun", "env": ["a"]})
+    first, run_id = world.launch(), world.add_run()
+    second = world.launch()
+    for each in (odd, run_id):
+        world.set(each, "Running")
+    assert {launch.run_id for launch in world.launched()} == {odd, run_id}
+    world.api.record_stops([Sighting(claim.run.id, claim.key, "Task", stop=FAILED) for claim in (first, second)])
+    assert world.state(run_id) == "Failed"
+
+
+def a_row(run_id: str, kind: str, state: Any, run_config: Any = None, info: Any = None, text: str = "") -> Document:
+    """A flow run with all that is asked of one; what anybody may write of it is given."""
+    claim = {"id": run_id, "version": 3, "serialized_state": state}
+    task_run = {**claim, "state": "Submitted", "state_timestamp": LONG_AGO}
+    return {
+        **task_run,
+        "name": run_id,
+        "state": kind,
+        "run_config": run_config,
+        "flow": {"id": "flow", "name": "a flow", "version": 1, "core_version": "1.4.1", "storage": {}},
+        "begun": [],
+        "submissions": [claim],
+        "states": [claim],
+        "retries": [{"states": [claim]}],
+        "open": [task_run] if kind == "Running" else [],
+        "task_runs": [task_run] if kind == "Running" else [],
+        "logs": [{"info": info, "message": text}],
+    }
+
+
+def a_task_row(run_id: str, state: Any, run_config: Any = None, info: Any = None, text: str = "") -> Document:
+    row = a_row(run_id, "Running", {}, run_config, info, text)
+    return {
+        "id": f"{run_id}-task",
+        "version": 2,
+        "serialized_state": state,
+        "state_timestamp": LONG_AGO,
+        "flow_run": row,
+    }
+
+
+@given(JSON, JSON, JSON, st.text())
+def test_one_row_of_whatever_shape_does_not_hide_the_others(state: Any, run_config: Any, info: Any, text: str) -> None:
+    odd, claimed = (state, run_config, info, text), {"type": "Submitted", "context": {"key": "good-3"}}
+    own = read_own(
+        {
+            "claims": [a_row("odd", "Submitted", *odd), a_row("good", "Submitted", claimed)],
+            "retries": [a_task_row("odd", *odd), a_task_row("good", claimed)],
+            "begun": [
+                a_row("odd", "Running", *odd),
+                {**a_row("good", "Running", claimed, info={"key": "good-3"}), "open": []},
+            ],
+        },
+        "tenant",
+        NOW,
+    )
+    assert [claim.run.id for claim in own.orphans].count("good") == 2
+    assert [launch.key for launch in own.launched if launch.run_id == "good"] == ["good-3"]
+    for kind in ("Scheduled", "Running"):
+        runs = read_runs([a_row("odd", kind, *odd), a_row("good", kind, claimed)], "tenant", NOW)
+        assert "good" in {run.id for run in runs}
+
+
+@given(JSON, JSON, JSON, st.text())
+def test_how_a_run_stands_is_read_of_whatever_anybody_has_written(
+    state: Any, run_config: Any, info: Any, text: str
+) -> None:
+    for kind in ("Submitted", "Running", "Success"):
+        read_standing(a_row("odd", kind, state, run_config, info, text))
+
+
+def test_a_row_that_is_left_out_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    assert read_runs([a_row("odd", "Scheduled", "what?")], "tenant", NOW) == []
+    assert "Flow run odd is left out, as it has an unknown shape" in caplog.text
 
 
 # What is written

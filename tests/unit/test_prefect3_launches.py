@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.prefect_api.prefect3_launches import (
+    from_claim,
     is_signed,
-    latest_claim,
     pid_of,
     possible_ids,
     read_standing,
@@ -49,22 +49,22 @@ def test_a_sighting_speaks_by_the_key_of_the_latest_claim_or_by_the_recorded_pid
     kind: str, before: str, recorded: str, seen: str, key: str | None
 ) -> None:
     sighting = Sighting("run", key, f"Task {seen}" if seen else "")
-    standing = read_standing(row_of(kind, recorded), claim_after(before), {}, sighting)
+    standing = read_standing(row_of(kind, recorded), [claim_after(before)], {}, sighting)
     is_recorded = bool(seen) and seen == recorded and (kind != "PENDING" or recorded != before)
     assert (standing.key is not None and standing.key == with_key(sighting).key) == (key == "key" or is_recorded)
 
 
 @pytest.mark.parametrize(("kind", "phase"), [("PENDING", None), ("RUNNING", Phase.RUNNING), ("COMPLETED", None)])
 def test_of_a_run_that_waits_for_somebody_else_nothing_is_said(kind: str, phase: Phase | None) -> None:
-    assert read_standing(row_of(kind, "c::1"), None, {}, Sighting("run", None, "Task c::1")).phase is phase
+    assert read_standing(row_of(kind, "c::1"), [], {}, Sighting("run", None, "Task c::1")).phase is phase
 
 
 def test_only_the_latest_claim_counts_and_only_if_it_is_ours() -> None:
     own, newer = claim_after("", "own", 1), claim_after("", "newer", 2)
     moved = {**newer, "name": "InfrastructurePending", "id": "moved", "timestamp": "2026-11-20T12:00:03Z"}
-    assert latest_claim([newer, own, moved], "agent") == newer
-    assert latest_claim([own, claim_after("", "other", 2, agent="other")], "agent") is None
-    assert latest_claim([], "agent") is None
+    assert from_claim([moved, newer, own], "agent") == [newer, own]
+    assert from_claim([claim_after("", "other", 2, agent="other"), own], "agent") == []
+    assert from_claim([], "agent") == []
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_run_says_what_of_it_may_be_launched_again_else_its_deployment(
         return {"job_variables": {"env": {"AGENT_RESUBMIT": text}} if text else {"env": None}}
 
     row = row_of("RUNNING", "c::1", **variables(run), empirical_policy=policy)
-    standing = read_standing(row, claim_after("", resubmitted=2), variables(deployment), Sighting("run", "key", ""))
+    standing = read_standing(row, [claim_after("", resubmitted=2)], variables(deployment), Sighting("run", "key", ""))
     assert (standing.resubmit, standing.resubmitted) == (choice, 2)
 
 

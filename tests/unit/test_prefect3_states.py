@@ -14,6 +14,7 @@ from chalicelib.outcomes import Answer, Outcome
 from chalicelib.prefect_api.prefect3_states import (
     claim_notes,
     claim_sign,
+    handed_on,
     is_own_claim,
     outcome_state,
     read_notes,
@@ -59,17 +60,39 @@ def test_a_pending_of_an_official_worker_is_no_claim_of_ours(name: str, message:
 
 
 def test_a_claim_hands_on_what_waits_and_notes_the_pid_from_before() -> None:
-    waiting = {
-        "message": with_notes("Given back", {"refused_since": "x", "resubmitted": 1, "agent": "a", "after": "p"})
-    }
+    notes = {"refused_since": "x", "resubmitted": 1, "agent": "a", "after": "p"}
+    waiting = {"name": "AwaitingCapacity", "message": with_notes("Given back", notes)}
     assert claim_notes({"infrastructure_pid": None}, waiting) == {"refused_since": "x", "resubmitted": 1}
-    assert claim_notes({"infrastructure_pid": "c::t"}, {}) == {"after": "c::t"}
+    assert claim_notes({"infrastructure_pid": "c::t"}, {"name": "Scheduled"}) == {"after": "c::t"}
+
+
+NOTED = {"resubmitted": 2}
+
+
+@pytest.mark.parametrize(
+    ("names", "notes"),
+    [
+        (["AwaitingRetry"], NOTED),
+        (["AwaitingConcurrencySlot", "AwaitingConcurrencySlot", "AwaitingRetry"], NOTED),
+        (["Pending", "AwaitingConcurrencySlot", "AwaitingCapacity"], NOTED),
+        (["Pending", "AwaitingConcurrencySlot", "Pending"], NOTED),
+        (["AwaitingConcurrencySlot", "Scheduled", "AwaitingRetry"], {}),
+        (["AwaitingRetry", "AwaitingRetry"], {}),
+        (["AwaitingConcurrencySlot", "Crashed"], {}),
+        (["Pending", "AwaitingConcurrencySlot"], {}),
+    ],
+)
+def test_notes_outlast_waits_for_a_slot_and_nothing_else(names: list[str], notes: dict[str, Any]) -> None:
+    # Only the earliest state has any.
+    history = [{"name": name, "message": None} for name in names]
+    history[-1]["message"] = with_notes("Text", NOTED) if names[-1] != "AwaitingConcurrencySlot" else None
+    assert handed_on(history) == notes
 
 
 @given(st.sampled_from([Answer.REFUSED_FOR_GOOD, Answer.REFUSED_FOR_NOW, Answer.IMPOSSIBLE]), st.booleans(), JSON_LIKE)
 def test_every_state_that_is_written_can_be_read_again_with_its_reason(answer: Answer, counts: bool, text: str) -> None:
     outcome = Outcome(RUN, answer, text, Claim(RUN, "key", NOW), counts=counts)
-    state = outcome_state(outcome, {"message": None}, "agent", 60.0, NOW)
+    state = outcome_state(outcome, {}, "agent", 60.0, NOW)
     assert state["type"] == ("SCHEDULED" if answer is Answer.REFUSED_FOR_NOW else "CRASHED")
     assert text.replace("\x00", "").rstrip() in state["message"]
 
@@ -77,15 +100,15 @@ def test_every_state_that_is_written_can_be_read_again_with_its_reason(answer: A
 @given(st.integers(0, 200))
 def test_a_run_is_given_back_until_its_deadline_and_not_longer(age_seconds: int) -> None:
     since = NOW - timedelta(seconds=age_seconds)
-    present = {"message": with_notes("Claimed", {"refused_since": since.isoformat(), "resubmitted": 2})}
-    state = outcome_state(Outcome(RUN, Answer.REFUSED_FOR_NOW, "throttled"), present, "agent", 100.0, NOW)
+    notes = {"refused_since": since.isoformat(), "resubmitted": 2}
+    state = outcome_state(Outcome(RUN, Answer.REFUSED_FOR_NOW, "throttled"), notes, "agent", 100.0, NOW)
     assert state["type"] == ("CRASHED" if age_seconds >= 100 else "SCHEDULED")
     if state["type"] == "SCHEDULED":
-        assert read_notes(state) == {"refused_since": since.isoformat(), "resubmitted": 2}
+        assert read_notes(state) == notes
         assert state["state_details"]["scheduled_time"] == (NOW + timedelta(seconds=15)).isoformat()
 
 
 def test_an_unreadable_time_of_refusal_begins_anew() -> None:
-    present = {"message": with_notes("Claimed", {"refused_since": "yesterday"})}
-    state = outcome_state(Outcome(RUN, Answer.REFUSED_FOR_NOW, "throttled"), present, "agent", 100.0, NOW)
+    notes = {"refused_since": "yesterday"}
+    state = outcome_state(Outcome(RUN, Answer.REFUSED_FOR_NOW, "throttled"), notes, "agent", 100.0, NOW)
     assert read_notes(state) == {"refused_since": NOW.isoformat()}

@@ -36,6 +36,8 @@ class MemoryAPI:
     refreshed: list[str] = field(default_factory=list)
     trouble: Exception | None = None
     requests: int = 0
+    launched: list[Launched] = field(default_factory=list)
+    read_trouble: Exception | None = None
 
     def record_stops(self, stops: Sequence[Sighting], alive: Sequence[Sighting] = ()) -> list[Consequence]:
         self.requests += 1
@@ -57,7 +59,10 @@ class MemoryAPI:
         return {run_id for run_id in run_ids if run_id in self.finished and self.finished[run_id] < before}
 
     def find_own(self, place: Place) -> Own:
-        raise AssertionError("the tick has asked already")
+        self.requests += 1
+        if self.read_trouble:
+            raise self.read_trouble
+        return Own(launched=tuple(self.launched))
 
     def record_and_poll(self, outcomes: Sequence[Outcome], before: datetime) -> list[FlowRun]:
         raise AssertionError("the sweep starts nothing")
@@ -131,6 +136,7 @@ class World:
         """A launch of the run `name` as Prefect knows it, its task or not is another matter."""
         since = self.clock.now() - timedelta(seconds=age_seconds)
         self.launched.append(Launched(name, f"{name}-1", phase, since, f"Task {name}" if text is None else text))
+        self.api.launched = list(self.launched)
         self.api.standings[name] = Standing(phase, f"{name}-1")
 
     def run(self, name: str, key: str | None = None, is_running: bool = True, stop: Stop | None = None) -> None:
@@ -138,6 +144,7 @@ class World:
         self.platform.tasks[f"Task {name}"] = Sighting(name, key or f"{name}-1", f"Task {name}", is_running, stop)
 
     def sweep(self) -> TickReport:
+        """A sweep of what was launched when its tick began; `api.launched` is what has become of that since."""
         report = TickReport()
         Sweep(self.api, self.platform, self.clock, self.manners).run(self.launched, report)
         return report
@@ -345,6 +352,49 @@ def test_a_running_run_without_a_sign_of_launch_is_not_taken_for_dead_while_its_
     world.run("unsigned")
     world.sweep()
     assert world.api.written == []
+
+
+@pytest.mark.parametrize("phase", [Phase.CANCELLING, Phase.CANCELLED])
+@pytest.mark.parametrize("text", ["Task restarted", ""])
+@pytest.mark.parametrize("is_waiting", [True, False])
+def test_the_new_task_of_a_run_that_was_restarted_since_it_was_read_is_not_stopped(
+    world: World, phase: Phase, text: str, is_waiting: bool
+) -> None:
+    world.add("restarted", phase, text=text)
+    world.run("restarted", stop=FAILED)
+    world.platform.tasks["Task new"] = Sighting("restarted", "restarted-4", "Task new")
+    new = Launched("restarted", "restarted-4", Phase.WAITING, world.clock.now(), "Task new")
+    world.api.launched = [new] if is_waiting else []
+    assert (world.sweep().errors, world.stopped()) == ([], [])
+
+
+def test_a_task_that_was_adopted_for_a_restarted_run_is_not_stopped(world: World) -> None:
+    world.add("restarted", Phase.CANCELLED)
+    world.run("restarted", is_running=False)
+    world.api.launched = [Launched("restarted", "restarted-4", Phase.WAITING, world.clock.now(), "Task restarted")]
+    world.sweep()
+    assert world.stopped() == []
+
+
+def test_a_run_that_was_restarted_and_cancelled_again_has_its_whole_grace(world: World) -> None:
+    world.add("again", Phase.CANCELLING, age_seconds=GRACE_SECONDS + 1)
+    world.run("again")
+    world.api.launched = [replace(world.launched[0], since=world.clock.now())]
+    world.sweep()
+    assert world.stopped() == []
+
+
+def test_what_was_cancelled_is_not_stopped_while_prefect_cannot_say_whether_it_still_is(world: World) -> None:
+    world.add("early", Phase.CANCELLED)
+    world.run("early", is_running=False)
+    world.add("dead", Phase.RUNNING)
+    world.run("dead", stop=FAILED)
+    world.api.read_trouble = PrefectUnreachable("away")
+    assert world.sweep().errors == ["What was cancelled is not stopped: away"]
+    assert (world.stopped(), world.written()) == ([], {"dead": Consequence.FAIL})
+    world.api.read_trouble = None
+    world.sweep()
+    assert world.stopped() == ["Task early"]
 
 
 def test_a_task_that_cannot_be_stopped_is_reported_and_the_others_are_stopped(world: World) -> None:
