@@ -137,7 +137,8 @@ def read_standing(row: Document) -> Standing:
         key=_standing_key(row, context),
         resubmitted=count if isinstance(count := context.get("resubmitted"), int) else 0,
         resubmit=read_resubmit(env.get(RESUBMIT_VARIABLE)),
-        comes_back=any(task["state"] in RETRYABLE_STATES for task in row["open"]),
+        # No agent takes a run of which a task run is claimed, whatever else of it waits for a retry.
+        comes_back=not claimed and any(task["state"] in RETRYABLE_STATES for task in row["open"]),
     )
 
 

@@ -325,6 +325,17 @@ def test_a_run_that_began_before_its_pid_was_recorded_is_found_and_gets_it(
     assert server.run(run_id)["infrastructure_pid"] == PID
 
 
+def test_a_run_that_was_restarted_meanwhile_does_not_get_the_pid_of_what_it_ran_in_before(
+    server: Prefect3Server, api: Prefect3API, run_id: str
+) -> None:
+    claim = claim_one(api)
+    server.set_state(run_id, "RUNNING")
+    server.set_state(run_id, "SCHEDULED", "AwaitingRetry")
+    server.set_state(run_id, "PENDING")
+    assert api.record_stops([], [sighting_of(claim, stop=None)]) == []
+    assert server.run(run_id)["infrastructure_pid"] is None
+
+
 def test_more_claims_than_one_page_are_all_found(server: Prefect3Server, pool: str) -> None:
     claim = {"type": "PENDING", "message": claim_sign("agent")}
     body = {"flow_id": server.create_flow(), "state": claim, "work_pool_name": pool}

@@ -761,6 +761,21 @@ def test_a_retry_in_which_something_runs_has_begun_though_some_of_it_still_waits
     assert world.stop(retry, TAKEN) is consequence
 
 
+def test_a_run_that_dies_while_some_of_its_claimed_retry_waits_fails_though_more_of_it_waits_for_later(
+    world: World,
+) -> None:
+    run_id = world.add_run()
+    world.launch()
+    world.set(run_id, "Running")
+    started, _ = world.add_due_retry(run_id), world.add_due_retry(run_id)
+    later = world.add_task(run_id, "Retrying", start_time=(world.clock.now() + timedelta(hours=1)).isoformat())
+    retry = world.launch()
+    world.server.set_task_state(started, {"type": "Running"})
+    assert world.stop(retry) is Consequence.FAIL
+    assert (world.state(run_id), world.task_state(started)["type"]) == ("Failed", "Failed")
+    assert world.task_state(later)["type"] == "Retrying"
+
+
 def test_more_writes_than_one_request_takes_go_in_several_and_all_arrive(world: World) -> None:
     run_id = world.add_run()
     claim = world.launch()
