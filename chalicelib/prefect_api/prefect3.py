@@ -24,8 +24,9 @@ from chalicelib.prefect_api import prefect3_launches as launches
 from chalicelib.prefect_api import prefect3_states as states
 from chalicelib.prefect_api.prefect3_client import BULK_LIMIT, Prefect3Client, Proposal
 from chalicelib.prefect_api.prefect3_health import read_faults, read_health
-from chalicelib.prefect_api.prefect3_pools import PoolReader, WorkPools, has_lost_deployment
+from chalicelib.prefect_api.prefect3_pools import PoolReader, WorkPools
 from chalicelib.prefect_api.prefect3_records import RunRecords
+from chalicelib.prefect_api.prefect3_rows import has_lost_deployment
 from chalicelib.sightings import Consequence, Launched, Own, Sighting, consequence_of
 
 LOGGER = logging.getLogger(__name__)

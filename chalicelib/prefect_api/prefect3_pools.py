@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import quote
-from uuid import UUID
 
 from chalicelib.builders.job_configuration import find_references
 from chalicelib.errors import PrefectRejected
-from chalicelib.flow_runs import BEGUN, Document, Flow, FlowRun, WorkPoolJob
+from chalicelib.flow_runs import Document, FlowRun
 from chalicelib.prefect_api.prefect3_client import PAGE_LIMIT, Prefect3Client, PrefectRefusal
 from chalicelib.prefect_api.prefect3_launches import due_runs
-from chalicelib.prefect_api.prefect3_states import NOTED_NAMES, WAITS_FOR_SLOT, read_time
+from chalicelib.prefect_api.prefect3_rows import LED_NAMES, due_time, read_run, with_references
+from chalicelib.prefect_api.prefect3_states import NOTED_NAMES
 
 LOGGER = logging.getLogger(__name__)
 
@@ -28,12 +28,6 @@ where many pools are polled, as a tick has time for so many runs in all."""
 ROUND_SECONDS = 40
 """After this the next tick polls all pools, also those in which nothing waits: to the server a queue, and what is
 deployed to it, is not ready once nobody has polled it for 60 s."""
-
-UNCLAIMED_NAMES = frozenset({"Scheduled", "Late", WAITS_FOR_SLOT})
-"""States that a run is in before anybody has launched it, unless it has an infrastructure pid."""
-
-LED_NAMES = frozenset({"Scheduled", "Late"})
-"""States in which a run may be started before its time. In all others it waits because something has said so."""
 
 ABSENT = "does not exist: create it, or correct its name in AGENT_WORK_POOLS (--work-pool)"
 
@@ -90,7 +84,7 @@ class PoolReader:
 
         def poll(pool: str) -> list[dict[str, Any]]:
             rows = self._poll(pool, (before + self.pools.lead(pool)).isoformat(), limit)
-            return [row for row in rows if row["state_name"] in LED_NAMES or _due_time(row) < before]
+            return [row for row in rows if row["state_name"] in LED_NAMES or due_time(row) < before]
 
         answers = self.client.some_of(poll, asked, "A work pool cannot be polled", needs_one=True)
         if len(asked) == len(self.pools.names):
@@ -198,7 +192,7 @@ class PoolReader:
             read = dict(self.client.some_of(self._read_reference, new, "A block or variable cannot be read"))
             known |= {name: value[0] for name, value in read.items() if value}
             unknown |= set(new) - read.keys()
-            runs = [_with_references(run, known, wanted[run.id]) for run in runs]
+            runs = [with_references(run, known, wanted[run.id]) for run in runs]
         return [run for run in runs if not wanted[run.id] & unknown]
 
     def _read_reference(self, name: str) -> tuple[Any] | None:
@@ -220,43 +214,3 @@ def reference_path(name: str) -> tuple[str, str]:
         slug, block = (quote(part, safe="") for part in name.split(".", 3)[2:])
         return f"/block_types/slug/{slug}/block_documents/name/{block}?include_secrets=true", "data"
     return f"/block_documents/{name.partition(':')[2]}?include_secrets=true", "data"
-
-
-def _with_references(run: FlowRun, known: Document, wanted: Iterable[str]) -> FlowRun:
-    references = {name: known[name] for name in wanted if name in known}
-    return replace(run, job=replace(run.job, references=references)) if run.job else run
-
-
-def read_run(
-    pool: Document,
-    row: Document,
-    flows: Mapping[str, Document],
-    deployments: Mapping[str, Document],
-    lead: timedelta,
-) -> FlowRun:
-    """A run as the API has it, as a FlowRun; a flow or deployment that is not among the given ones is gone."""
-    state = row["state"] or {"id": row["state_id"], "type": row["state_type"], "name": row["state_name"]}
-    due = _due_time({**row, "state": state})
-    is_fresh = row["state_name"] in UNCLAIMED_NAMES and not row["infrastructure_pid"]
-    return FlowRun(
-        id=row["id"],
-        name=row["name"],
-        version=UUID(row["state_id"]).int,
-        start_time=due - lead if row["state_name"] in LED_NAMES else due,
-        flow=Flow(row["flow_id"], str(flows.get(row["flow_id"], {}).get("name", ""))),
-        state=state,
-        was_claimed_before=not is_fresh,
-        begun_version=BEGUN if row["run_count"] else 0,
-        job=WorkPoolJob(pool, row, deployments.get(row["deployment_id"] or "", {})),
-    )
-
-
-def _due_time(row: Document) -> datetime:
-    scheduled = ((row["state"] or {}).get("state_details") or {}).get("scheduled_time")
-    texts = (row["next_scheduled_start_time"], scheduled, row["expected_start_time"], row["created"])
-    return next(moment for text in texts if (moment := read_time(text)))
-
-
-def has_lost_deployment(run: FlowRun) -> bool:
-    """Whether the deployment of a run was deleted."""
-    return run.job is not None and bool(run.job.flow_run["deployment_id"]) and not run.job.deployment
