@@ -5,10 +5,10 @@ PREFECT1 := .venv-prefect1
 PREFECT3 := .venv-prefect3
 BIN := $(VENV)/bin
 
-.PHONY: deploy destroy plan package deploy-test help test check demo bench soak format lint types layers oracle servers clean
+.PHONY: deploy destroy plan package doctor runs health deploy-test help test check demo bench soak format lint types layers oracle servers clean
 
 help:
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -87,6 +87,9 @@ package: $(VENV)/.installed ## STAGE=<name>: one SAM template and the zip, for a
 
 destroy: $(VENV)/.installed ## STAGE=<name>: delete the stage; it asks first
 	$(BIN)/python -m deploy down --stage "$(STAGE)" $(ARGS)
+
+doctor runs health: $(VENV)/.installed ## STAGE=<name>: what prefect-agent says of a deployed stage, with its settings
+	@$(BIN)/python -m deploy $@ --stage "$(STAGE)" $(ARGS)
 
 clean: ## remove what the commands above made
 	rm -rf $(VENV) $(PREFECT1) $(PREFECT3) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _OF_THE_START = (
-    "more than half of it is Python and `requests`, on which the agent is built; the rest is mostly the three requests "
-    "before the poll, as many as the peer makes"
+    "more than half of it is Python and `requests`, on which the agent is built; the rest is the agent's own "
+    "modules, and on Prefect 1 the two requests before the poll, which need each other's answers; the peer makes three"
 )
 
 _OF_THE_RATE = (
@@ -23,15 +23,10 @@ SHORTFALLS: Mapping[tuple[str, str], str] = {
         f"it is held against the quickest of all peers, the ECS agent; {_OF_THE_START}"
     ),
     ("start", "a work pool on ECS: start, of the best peer's"): (
-        "it is held against the quickest of all peers, an agent of Prefect 1; a Prefect 3 server takes longer for each "
-        "of the requests before the poll"
+        f"it is held against the quickest of all peers, an agent of Prefect 1; {_OF_THE_START}"
     ),
     ("pools", "times the worker's rate"): (
         "the server takes 30 ms of CPU for each run, in one process: more than some 33 a second nobody gets out of it"
-    ),
-    ("idle", "in the Lambda: peak memory, scheduled"): (
-        "once a minute it sends the wake-ups, for which it imports the AWS SDK's client of SQS; to sign these requests "
-        "by hand would save 12 MB of the 256 that the function has"
     ),
     ("lateness", "ad hoc, busy: lateness, half of the runs"): (
         "nobody asks between two ticks of a stage, which are 10 s apart; with `AGENT_LINGER_SECONDS`, or as a process, "

@@ -17,6 +17,10 @@ __all__ = ["SETTINGS", "Given", "Layer", "Setting", "Settings", "did_you_mean", 
 
 _PREFECTS = "PREFECT__CLOUD__AGENT__"
 _CREDENTIALS = ("api_key", "auth_token")
+_NO_POOL = (
+    "PREFECT_API_URL: is of Prefect 3, and no work pool is named: AGENT_WORK_POOLS (--work-pool); for Prefect 1 set "
+    "PREFECT__CLOUD__API (--api)"
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,13 @@ def load_settings(environment: Mapping[str, str], flags: Mapping[str, Any] | Non
     known = [row.env for row in SETTINGS]
     ours = sorted(name for name in environment if name.startswith("AGENT_") or _is_misspelt(name, known))
     problems = [*_unknown(flags, [row.field for row in SETTINGS]), *_unknown(ours, known)]
+    is_other = environment.get("PREFECT_API_URL") and not any(_names_api(layer) for layer in layers)
+    problems += [_NO_POOL] if is_other and not serves_pools else []
     return settle(layers, problems)
+
+
+def _names_api(layer: Layer) -> bool:
+    return any(name in layer and layer[name].content for name in ("api_url", "backend", *_CREDENTIALS))
 
 
 def _typed(value: Any, row: Setting) -> Given:
@@ -110,10 +120,9 @@ def _is_misspelt(name: str, known: Sequence[str]) -> bool:
     """Whether a name of Prefect's is nearly one of ours to read; its other names are none of our business."""
     from difflib import get_close_matches
 
-    if not name.startswith(_PREFECTS):
-        return False
-    endings = [each.removeprefix(_PREFECTS) for each in known if each.startswith(_PREFECTS)]
-    return bool(get_close_matches(name.removeprefix(_PREFECTS), endings, n=1, cutoff=0.8))
+    prefix = next((each for each in (_PREFECTS, "PREFECT__CLOUD__") if name.startswith(each)), "")
+    endings = [each.removeprefix(prefix) for each in known if each.startswith(prefix)]
+    return bool(prefix and get_close_matches(name.removeprefix(prefix), endings, n=1, cutoff=0.8))
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from chalicelib.cli.commands import main as ask
 from deploy.account import Account, DeployError, explain
 from deploy.deployed import Memory
 from deploy.stage import PARTS, Stage, read_stage
@@ -19,6 +21,7 @@ COMMANDS = {
     "plan": "show what up would change",
     "down": "delete a stage and all that is its own",
     "package": "write one SAM template and the zip, for a pipeline; the stage must exist",
+    **{name: f"`prefect-agent {name}` with the settings of a stage" for name in ("doctor", "runs", "health")},
 }
 OPTIONS = {
     "--set": {"metavar": "NAME=VALUE", "help": "a setting of the agent"},
@@ -88,6 +91,10 @@ def _run(options: argparse.Namespace, journey: Journey) -> int:
         if sys.stdin.readline().strip() != options.stage:
             print("Nothing is deleted")
             return 1
+    if options.command in ("doctor", "runs", "health"):
+        # The functions take ECS for the usual platform, a terminal this machine.
+        os.environ.update({"AGENT_PLATFORM": "ecs", **journey.stage.environment})
+        return ask([options.command])
     {"up": journey.up, "plan": journey.plan, "down": journey.down, "package": journey.package}[options.command]()
     return 0
 

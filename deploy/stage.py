@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from chalicelib.errors import SettingsError
 from chalicelib.settings import Settings, load_settings
-from chalicelib.settings_table import API_URLS
 from deploy.account import DeployError
 
 APP = "prefect-agent"
@@ -69,7 +69,13 @@ class Stage:
         return self.environment.get("AGENT_PLATFORM") == "kubernetes" or "AGENT_EKS_CLUSTER" in self.environment
 
     def settings(self) -> Settings:
-        """The settings that the functions will find. Raises DeployError when they, or their size, are no good."""
+        """The settings that the functions will find. Raises DeployError when they, or their size, are no good, or a
+        parameter is none of any template.
+        """
+        templates = [(self.project / "infra" / f"{part}.yaml").read_text() for part in PARTS]
+        known = sorted({"SubnetIds"}.union(*map(_parameters_of, templates)))
+        if unknown := sorted(self.parameters.keys() - known):
+            raise DeployError(f"{', '.join(unknown)}: no template has such a parameter; there are {', '.join(known)}")
         try:
             settings = load_settings(self.environment)
         except SettingsError as error:
@@ -77,9 +83,9 @@ class Stage:
         if settings.plain_api_key or settings.plain_auth_token:
             advice = "give the ARN of a secret, or have an empty one made: --parameter CreateApiKeySecret=yes"
             raise DeployError(f"{self.key_setting} is a key, which everybody who sees the function would see: {advice}")
-        if settings.api_url in (API_URLS["server"], API_URLS["3"]):
-            advice = "--set PREFECT__CLOUD__API=https://... (PREFECT_API_URL for work pools)"
-            raise DeployError(f"No Prefect API is named: {advice}")
+        if urlsplit(settings.api_url).hostname in ("localhost", "127.0.0.1", "::1"):
+            advice = "name one that they reach: --set PREFECT__CLOUD__API=https://... (PREFECT_API_URL for work pools)"
+            raise DeployError(f"{settings.api_url} is no Prefect API to the functions: {advice}")
         size = len(json.dumps(self.environment))
         if size > ENVIRONMENT_BYTES:
             largest = max(self.environment, key=lambda name: len(self.environment[name]))
@@ -119,6 +125,10 @@ def _read(project: Path) -> dict[str, Any]:
         return dict(json.loads((project / ".chalice" / "config.json").read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise DeployError(f".chalice/config.json cannot be read: {error}") from None
+
+
+def _parameters_of(template: str) -> list[str]:
+    return re.findall(r"^  (\w+):", template.partition("\nParameters:\n")[2].partition("\n\n")[0], re.MULTILINE)
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:

@@ -48,6 +48,7 @@ class Journey:
 
     def down(self) -> None:
         """Delete everything; what is not there is passed over. Raises DeployError."""
+        print("Stage {} in account {}, {}".format(self.stage.name, *self.account.identify()))
         self._begin("functions")
         self.functions.delete()
         self._begin("task definitions")
@@ -67,8 +68,7 @@ class Journey:
         print(f"{step}:", flush=True)
 
     def _check(self) -> Settings:
-        number, region = self.account.identify()
-        print(f"Stage {self.stage.name} in account {number}, {region}")
+        print("Stage {} in account {}, {}".format(self.stage.name, *self.account.identify()))
         self.stage.environment.setdefault(NAME, f"lambda-{self.stage.name}")
         settings = self.stage.settings()
         if not self._stack("core").status and (strangers := self.functions.memory.find()):

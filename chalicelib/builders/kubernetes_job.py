@@ -124,10 +124,7 @@ def _fill_container(
     told = defaults.container
     plain_key = (told.api_key or told.auth_token) if defaults.allow_plain_api_key else ""
     told = with_credentials(told, defaults.api_key_secret, plain_key)
-    variables = {
-        **flows.container_environment(run, told, kubernetes_run.env),
-        flows.IMAGE_VARIABLE: image,
-    }
+    variables = {**flows.container_environment(run, told, kubernetes_run.env), flows.IMAGE_VARIABLE: image}
     container["env"] = _environment(variables, defaults, container.get("env") or [])
     resources = filled(container, "resources")
     for kind, cpu, memory in (

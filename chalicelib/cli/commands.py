@@ -129,7 +129,7 @@ def tick(agent: Ticking, settings: Settings) -> int:
     with stop_on_signals():
         report = agent.tick(_deadline(settings), recovers=True)
     print(json.dumps(report.as_dict()))
-    return FAILED if report.agent_fault else FINE
+    return FAILED if report.errors else FINE
 
 
 def _deadline(settings: Settings) -> datetime:

@@ -52,7 +52,7 @@ def keep_ticking(
         recovers = now >= next_recovery
         next_recovery = now + timedelta(seconds=RECOVERY_SECONDS) if recovers else next_recovery
         report = _try(agent, now + timedelta(seconds=cadence_seconds), recovers)
-        succeeded = report is not None
+        succeeded = report is not None and not report.errors
         ticks += 1
         back_off = 0 if report and _got_on(report) else min(back_off + 1, len(BACK_OFF_SECONDS) - 1)
         if ticks != max_polls and wait(BACK_OFF_SECONDS[back_off]):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from chalicelib.errors import LaunchDeferred, LaunchError, LaunchUnknown, SettingsError, UnsupportedRun
+from chalicelib.errors import LaunchError, LaunchForbidden, LaunchUnknown, SettingsError, UnsupportedRun
 from chalicelib.flow_runs import FlowRun, Place
 from chalicelib.ports import Launcher
 from chalicelib.sightings import Sighting
@@ -65,7 +65,7 @@ class WorkPoolLauncher:
         try:
             return PoolLaunch(pool_type, self._launcher(pool_type).build(run))
         except SettingsError as error:
-            raise LaunchDeferred(f"Work pool {pool.get('name')} cannot be served: {error}") from error
+            raise LaunchForbidden(f"Work pool {pool.get('name')} cannot be served: {error}") from error
 
     def room(self, seconds: float) -> int:
         """See the port: as much as the slowest platform takes, since nobody knows yet which runs come."""

@@ -75,12 +75,7 @@ class Prefect3Client:
         self._has_bulk = True
 
     def send(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        send_until: datetime | None = None,
-        more_seconds: float = 0.0,
+        self, method: str, path: str, body: Any = None, send_until: datetime | None = None, more_seconds: float = 0.0
     ) -> Any:
         """The JSON that is answered. Raises PrefectUnreachable, PrefectUnauthorized, or PrefectRefusal for 4xx."""
         try:

@@ -24,11 +24,7 @@ def with_references(run: FlowRun, known: Document, wanted: Iterable[str]) -> Flo
 
 
 def read_run(
-    pool: Document,
-    row: Document,
-    flows: Mapping[str, Document],
-    deployments: Mapping[str, Document],
-    lead: timedelta,
+    pool: Document, row: Document, flows: Mapping[str, Document], deployments: Mapping[str, Document], lead: timedelta
 ) -> FlowRun:
     """A run as the API has it, as a FlowRun; a flow or deployment that is not among the given ones is gone."""
     state = row["state"] or {"id": row["state_id"], "type": row["state_type"], "name": row["state_name"]}

@@ -43,6 +43,8 @@ def test_without_credentials_or_region_it_says_which(clone: Clone, missing: tupl
         (("--stage", "No Such"), "a letter first"),
         (("--stage", "bad", "--set", "PREFECT__CLOUD__API"), "NAME=VALUE"),
         (("--stage", "bad", "--set", "AGENT_CLUSTER=flows"), "--set PREFECT__CLOUD__API="),
+        (("--stage", "bad", "--set", "PREFECT__CLOUD__API=http://127.0.0.1:4200"), "no Prefect API to the functions"),
+        (("--stage", "bad", *API, "--parameter", "PollAlarmMinuts=4"), "PollAlarmMinuts: no template has such"),
         (("--stage", "bad", *API, "--set", "AGENT_CADENCE_SECONDS=often"), "AGENT_CADENCE_SECONDS"),
         (("--stage", "bad", *API, "--set", "PREFECT__CLOUD__API_KEY=pcu_secret"), "CreateApiKeySecret=yes"),
         (("--stage", "bad", *API, "--set", "AGENT_TASK_DEFINITION=" + "x" * 4096), "Lambda takes 4096"),

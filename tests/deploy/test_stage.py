@@ -184,6 +184,16 @@ def test_a_second_clone_that_knows_nothing_finds_the_stage(stage: Deployed, make
     assert second.stage("prod") == stage.clone.stage("prod")
 
 
+@pytest.mark.parametrize("command", ["doctor", "runs", "health"])
+def test_a_stage_is_looked_at_with_its_own_settings(stage: Deployed, make_clone: MakeClone, command: str) -> None:
+    looked = make_clone().run(command, "--stage", "prod")
+    said = looked.out + looked.err
+    # Nobody has put a key there yet.
+    assert "ApiKeySecret" in said
+    assert looked.code in (1, 2)
+    assert "Traceback" not in said
+
+
 def test_a_plan_shows_what_would_change_and_changes_nothing(stage: Deployed) -> None:
     outcome = run(stage.clone, "plan", "--stage", "prod", "--parameter", "LogRetentionDays=7")
     assert "stack core:" in outcome.out

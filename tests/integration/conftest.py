@@ -8,6 +8,7 @@ import pytest
 from moto.moto_api import state_manager
 from moto.server import ThreadedMotoServer
 
+from chalicelib.prefect_api.portions import Portions
 from tests.doubles.ecs import EcsServer
 from tests.doubles.prefect1 import Prefect1Server
 from tests.integration.lambdas import Lambdas
@@ -17,6 +18,12 @@ pytest.register_assert_rewrite(
 )
 
 REGION = "us-east-1"
+
+
+@pytest.fixture(autouse=True)
+def no_slowness_is_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Prefect that takes long is asked in more requests, and here that would be this machine, which may be busy."""
+    monkeypatch.setattr(Portions, "learn", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

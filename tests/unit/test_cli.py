@@ -260,9 +260,12 @@ class ScriptedAgent:
         return answer
 
 
-def test_tick_prints_its_report_as_one_json_line(capsys: pytest.CaptureFixture[str]) -> None:
-    report = TickReport(claimed=2, answers=Counter({Answer.LAUNCHED: 2}), errors=["one"])
-    assert tick(ScriptedAgent(report), load_settings({})) == 0
+@pytest.mark.parametrize(("errors", "code"), [([], 0), (["one"], 1)])
+def test_tick_prints_its_report_as_one_json_line_and_fails_where_that_has_errors(
+    capsys: pytest.CaptureFixture[str], errors: list[str], code: int
+) -> None:
+    report = TickReport(claimed=2, answers=Counter({Answer.LAUNCHED: 2}), errors=errors)
+    assert tick(ScriptedAgent(report), load_settings({})) == code
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line) == report.as_dict()
 
@@ -285,6 +288,8 @@ def test_tick_fails_when_prefect_is_away() -> None:
         ([TickReport(), TickReport()], 0),
         ([PrefectUnreachable("away"), TickReport()], 0),
         ([TickReport(), PrefectUnreachable("away")], 1),
+        ([TickReport(errors=["away"]), TickReport()], 0),
+        ([TickReport(), TickReport(errors=["away"])], 1),
     ],
 )
 def test_start_ticks_max_polls_times_and_answers_for_the_last(

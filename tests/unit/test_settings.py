@@ -179,6 +179,21 @@ def test_three_mistakes_are_told_at_once() -> None:
     )
 
 
+def test_prefect_3s_address_without_a_work_pool_is_refused_unless_prefect_1_is_named_too() -> None:
+    environment = {"PREFECT_API_URL": "https://prefect.example.org/api"}
+    with pytest.raises(SettingsError, match=r"PREFECT_API_URL: .* no work pool is named: AGENT_WORK_POOLS"):
+        load_settings(environment)
+    assert load_settings(environment, {"work_pools": ["a"]}).api_url == environment["PREFECT_API_URL"]
+    for name, value in (("PREFECT__CLOUD__API", "https://one.example.org"), ("PREFECT__CLOUD__API_KEY", "key")):
+        assert load_settings({**environment, name: value}).api_url != environment["PREFECT_API_URL"]
+
+
+@pytest.mark.parametrize("name", ["PREFECT__CLOUD__APIKEY", "PREFECT__CLOUD__API_KYE", "PREFECT__CLOUD__AGENT__LABLES"])
+def test_names_that_are_almost_right_are_refused_with_the_right_one(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name}: no such setting; did you mean PREFECT__CLOUD__"):
+        load_settings({name: "x"})
+
+
 def test_names_that_are_prefects_own_or_somebody_elses_are_left_alone() -> None:
     others = {"PREFECT__CLOUD__AGENT__AGENT_CONFIG": "x", "PREFECT__CONTEXT__FLOW_RUN_ID": "x", "PATH": "/bin"}
     assert load_settings(others) == load_settings({})

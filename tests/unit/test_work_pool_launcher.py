@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.errors import LaunchDeferred, LaunchUnknown, SettingsError, UnsupportedRun
+from chalicelib.errors import LaunchForbidden, LaunchUnknown, SettingsError, UnsupportedRun
 from chalicelib.flow_runs import Flow, FlowRun, Place, WorkPoolJob
 from chalicelib.launchers.work_pools import WorkPoolLauncher
 from chalicelib.sightings import Sighting
@@ -101,14 +101,14 @@ def test_no_more_is_claimed_than_the_slowest_platform_in_use_takes(launcher: Wor
     assert launcher.room(10) == 3
 
 
-def test_a_platform_is_made_when_its_type_first_occurs_and_its_lack_of_settings_defers_its_own_runs_alone() -> None:
+def test_a_platform_is_made_when_its_type_first_occurs_and_its_lack_of_settings_is_the_agents_own_fault() -> None:
     def refuse() -> MemoryPlatform:
         raise SettingsError(["there is no kubeconfig"])
 
     launcher = WorkPoolLauncher({"ecs": lambda: MemoryPlatform("Task"), "kubernetes": refuse}, lambda: ["ecs"])
     assert launcher.find_alive("run") is None
     assert launcher.build(run_of("ecs")).request == "run"
-    with pytest.raises(LaunchDeferred, match="my-kubernetes cannot be served: there is no kubeconfig"):
+    with pytest.raises(LaunchForbidden, match="my-kubernetes cannot be served: there is no kubeconfig"):
         launcher.build(run_of("kubernetes"))
 
 
