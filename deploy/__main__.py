@@ -36,8 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _read_options(arguments)
     account, journey = Account(), None
     try:
-        account.identify()
+        # What can be told without an account is told first.
         journey = Journey(_find_stage(options, account), account)
+        account.identify()
         return _run(options, journey)
     except (DeployError, ClientError, BotoCoreError) as error:
         where = f" at: {journey.at}" if journey else ""

@@ -68,9 +68,9 @@ class Journey:
         print(f"{step}:", flush=True)
 
     def _check(self) -> Settings:
-        print("Stage {} in account {}, {}".format(self.stage.name, *self.account.identify()))
         self.stage.environment.setdefault(NAME, f"lambda-{self.stage.name}")
         settings = self.stage.settings()
+        print("Stage {} in account {}, {}".format(self.stage.name, *self.account.identify()))
         if not self._stack("core").status and (strangers := self.functions.memory.find()):
             names = f"{', '.join(each['name'] for each in strangers)} of a stage {self.stage.name}"
             advice = f"choose another name, or delete what is there: make destroy STAGE={self.stage.name}"

@@ -114,11 +114,16 @@ def test_a_platform_that_is_away_holds_up_its_own_runs_alone(world: TwoPlatforms
     assert world.server.state(on_kubernetes)["type"] in ("SCHEDULED", "PENDING")
 
 
-def test_a_platform_that_the_settings_do_not_suffice_for_holds_up_its_own_runs_alone(
+def test_a_platform_that_the_settings_do_not_suffice_for_fails_one_run_of_its_own_and_shows_as_a_fault(
     world: TwoPlatforms, tmp_path: Path
 ) -> None:
     (tmp_path / "config").unlink()
-    on_ecs, on_kubernetes = add_both(world)
-    world.tick()
-    assert_launched_once(world, on_ecs)
-    assert world.server.state(on_kubernetes)["name"] == "AwaitingCapacity"
+    on_ecs, first = add_both(world)
+    also_on_ecs, second = add_both(world)
+    report = world.tick()
+    assert report is not None
+    assert "cannot be served" in str(report.agent_fault)
+    for run_id in (on_ecs, also_on_ecs):
+        assert_launched_once(world, run_id)
+    assert sorted(world.server.state(run_id)["name"] for run_id in (first, second))[0] == "AgentMisconfigured"
+    assert {"SCHEDULED", "CRASHED"} == {world.server.state(run_id)["type"] for run_id in (first, second)}
