@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from chalicelib.errors import SettingsError
 from chalicelib.settings import Settings, load_settings
@@ -83,7 +82,7 @@ class Stage:
         if settings.plain_api_key or settings.plain_auth_token:
             advice = "give the ARN of a secret, or have an empty one made: --parameter CreateApiKeySecret=yes"
             raise DeployError(f"{self.key_setting} is a key, which everybody who sees the function would see: {advice}")
-        if urlsplit(settings.api_url).hostname in ("localhost", "127.0.0.1", "::1"):
+        if re.match(r"https?://(localhost|127\.0\.0\.1|\[::1\]):4200\b", settings.api_url):
             advice = "name one that they reach: --set PREFECT__CLOUD__API=https://... (PREFECT_API_URL for work pools)"
             raise DeployError(f"{settings.api_url} is no Prefect API to the functions: {advice}")
         size = len(json.dumps(self.environment))
