@@ -6,9 +6,9 @@ repeat until a poll finds nothing new, or for a while nothing if the tick linger
     CLAIM    at their time, as many as can be launched in time; what somebody else took is skipped
     LAUNCH   in parallel, each with its launch key
     RECORD   all outcomes, together with the next poll; in a backlog while the next ones are launched
-and around that, once a minute
-    RECOVER  what an earlier tick claimed and did not live to launch, or to record
-    SWEEP    what runs: what has ended without a word, what was cancelled, what runs without need
+once a minute also
+    RECOVER  after the first poll: what an earlier tick claimed and did not live to launch, or to record
+    SWEEP    at the end, what runs: what has ended without a word, what was cancelled, what runs without need
 between ticks, when the platform says that something has ended
     HEED     what that means for its flow run
 """
