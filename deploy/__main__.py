@@ -16,12 +16,13 @@ from deploy.deployed import Memory
 from deploy.stage import PARTS, Stage, read_stage
 from deploy.steps import Journey
 
+LOOKS = ("doctor", "runs", "health")
 COMMANDS = {
     "up": "deploy a stage; again, to change it or to go on where it broke off",
     "plan": "show what up would change",
     "down": "delete a stage and all that is its own",
     "package": "write one SAM template and the zip, for a pipeline; the stage must exist",
-    **{name: f"`prefect-agent {name}` with the settings of a stage" for name in ("doctor", "runs", "health")},
+    **{name: f"`prefect-agent {name}` with the settings of a stage" for name in LOOKS},
 }
 OPTIONS = {
     "--set": {"metavar": "NAME=VALUE", "help": "a setting of the agent"},
@@ -92,7 +93,7 @@ def _run(options: argparse.Namespace, journey: Journey) -> int:
         if sys.stdin.readline().strip() != options.stage:
             print("Nothing is deleted")
             return 1
-    if options.command in ("doctor", "runs", "health"):
+    if options.command in LOOKS:
         # The functions take ECS for the usual platform, a terminal this machine.
         os.environ.update({"AGENT_PLATFORM": "ecs", **journey.stage.environment})
         return ask([options.command])
